@@ -1,0 +1,14 @@
+//! One way to use Kafka: a producer, and a loop that consumes until there is nothing left.
+//!
+//! At least once on the wire, once in effect: offsets are committed only behind work that is done and whose events
+//! are acknowledged, and handlers are upserts under ids that follow from the event's.
+
+mod config;
+mod fate;
+mod producer;
+mod worker;
+
+pub use config::{GroupProtocol, KafkaConfig, LoopConfig, Mode, ScramMechanism, Security};
+pub use fate::{Burial, DeadClass, Emit, Failure, RetryPolicy};
+pub use producer::{Producer, SendError};
+pub use worker::{Clock, Context, Worker};

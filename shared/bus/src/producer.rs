@@ -1,0 +1,102 @@
+//! One way to put an event on Kafka: idempotent, acknowledged by all in-sync replicas, bounded in time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use messages::Outgoing;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+
+use crate::KafkaConfig;
+
+/// How long a message may be on its way, retries included, before it counts as not sent.
+const DELIVERY: Duration = Duration::from_secs(15);
+/// How long to wait for room in librdkafka's queue.
+const QUEUE: Duration = Duration::from_secs(5);
+
+/// An event was not acknowledged. It may still have been written: send it again under the same id.
+#[derive(Debug, thiserror::Error)]
+#[error("the event was not acknowledged by Kafka (topic {topic}): {source}")]
+pub struct SendError {
+    pub topic: String,
+    #[source]
+    pub source: KafkaError,
+}
+
+/// A producer. Cloning it shares the connection.
+#[derive(Clone)]
+pub struct Producer {
+    inner: FutureProducer,
+    prefix: Arc<str>,
+}
+
+impl Producer {
+    /// Makes a producer; the connection is made when the first event is sent.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the configuration.
+    pub fn new(config: &KafkaConfig, client_id: &str) -> Result<Self, KafkaError> {
+        let mut c = config.client(client_id);
+        c.set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("message.timeout.ms", DELIVERY.as_millis().to_string())
+            .set("request.timeout.ms", "5000")
+            .set("linger.ms", "5")
+            .set("compression.type", "lz4")
+            .set("queue.buffering.max.kbytes", "65536");
+        Ok(Self {
+            inner: c.create()?,
+            prefix: config.topic_prefix.as_str().into(),
+        })
+    }
+
+    /// Sends an event and waits until every in-sync replica has it.
+    ///
+    /// # Errors
+    /// [`SendError`] when that is not known within 20 s.
+    pub async fn send(&self, event: &Outgoing) -> Result<(), SendError> {
+        let headers = event.headers().iter().fold(OwnedHeaders::new_with_capacity(10), |h, (key, value)| {
+            h.insert(Header { key, value: Some(value) })
+        });
+        let topic = format!("{}{}", self.prefix, event.topic);
+        self.send_record(FutureRecord::to(&topic).key(event.key()).payload(&event.value).headers(headers))
+            .await
+    }
+
+    /// Sends a record as it is, to the topic by its whole name: dead letters and what is put back from them.
+    ///
+    /// # Errors
+    /// As [`Producer::send`].
+    pub async fn send_record(&self, record: FutureRecord<'_, str, Vec<u8>>) -> Result<(), SendError> {
+        let topic = record.topic.to_owned();
+        match self.inner.send(record, QUEUE).await {
+            Ok(_) => Ok(()),
+            Err((source, _)) => Err(SendError { topic, source }),
+        }
+    }
+
+    /// Waits until everything sent so far is acknowledged or has failed. Blocks: not for an async task.
+    ///
+    /// # Errors
+    /// When that takes longer than `timeout`.
+    pub fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
+        self.inner.flush(timeout)
+    }
+}
+
+impl SendError {
+    /// Whether the broker refuses us, or the topic does not exist: waiting will not help.
+    pub fn is_permanent(&self) -> bool {
+        matches!(
+            self.source.rdkafka_error_code(),
+            Some(
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                    | RDKafkaErrorCode::ClusterAuthorizationFailed
+                    | RDKafkaErrorCode::UnknownTopic
+                    | RDKafkaErrorCode::UnknownTopicOrPartition
+                    | RDKafkaErrorCode::MessageSizeTooLarge
+            )
+        )
+    }
+}

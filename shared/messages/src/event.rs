@@ -1,0 +1,281 @@
+//! Events as CloudEvents 1.0 in the Kafka protocol binding's binary content mode: attributes are `ce_` headers,
+//! the value is the payload as JSON (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md>).
+
+use jiff::Timestamp;
+use serde::{Serialize, de::DeserializeOwned};
+use uuid::Uuid;
+
+use crate::{AssetKey, Tenant, TraceParent, caused_id};
+
+/// The names of the headers that an event travels with.
+pub mod header {
+    pub const SPEC_VERSION: &str = "ce_specversion";
+    pub const ID: &str = "ce_id";
+    pub const SOURCE: &str = "ce_source";
+    pub const TYPE: &str = "ce_type";
+    pub const SUBJECT: &str = "ce_subject";
+    pub const TIME: &str = "ce_time";
+    pub const TENANT: &str = "ce_tenant";
+    pub const PARTITION_KEY: &str = "ce_partitionkey";
+    pub const CONTENT_TYPE: &str = "content-type";
+    pub const TRACE_PARENT: &str = "traceparent";
+}
+
+/// The CloudEvents attributes of an event, with our extensions `tenant` and `partitionkey`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Envelope {
+    pub id: Uuid,
+    /// Who produced it: `/libertum/<worker>`.
+    pub source: String,
+    pub event_type: String,
+    pub subject: String,
+    pub time: Timestamp,
+    pub tenant: Tenant,
+    /// The Kafka key, by which events are kept in order: `tenant/asset id`, or the cluster's name for backups.
+    pub partition_key: String,
+    pub trace: TraceParent,
+}
+
+/// An event as a worker handles it.
+#[derive(Debug, Clone)]
+pub struct Event<P> {
+    pub envelope: Envelope,
+    pub payload: P,
+}
+
+/// One type of event: its payload knows its CloudEvents type and where it goes.
+pub trait Message: Serialize {
+    const TYPE: &'static str;
+    const TOPIC: &'static str;
+}
+
+/// What a topic carries: an enum over the types of its events.
+pub trait Payload: Sized + Send + Sync + 'static {
+    /// Reads the value of an event of the given CloudEvents type.
+    fn decode(event_type: &str, value: &[u8]) -> Result<Self, DecodeError>;
+}
+
+/// Why a payload cannot be read. Such a message goes to the dead letters at once: no retry will mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    #[error("unknown event type {0:?}: a newer producer, or a message on the wrong topic")]
+    UnknownType(String),
+    #[error("the value is not a {event_type}: {reason}")]
+    Malformed { event_type: &'static str, reason: String },
+}
+
+/// Reads the JSON value of one event type. Unknown fields are ignored: within a version fields are only added.
+pub fn decode_json<M: Message + DeserializeOwned>(value: &[u8]) -> Result<M, DecodeError> {
+    serde_json::from_slice(value).map_err(|e| DecodeError::Malformed {
+        event_type: M::TYPE,
+        reason: e.to_string(),
+    })
+}
+
+/// Why the headers of a message are not a CloudEvents envelope.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnvelopeError {
+    #[error("header {0} is missing")]
+    Missing(&'static str),
+    #[error("header {name} is malformed: {reason}")]
+    Malformed { name: &'static str, reason: String },
+}
+
+impl Envelope {
+    /// Reads the envelope from a message's headers; `get` gives a header's value by its name.
+    pub fn from_headers<'h>(get: impl Fn(&str) -> Option<&'h [u8]>) -> Result<Self, EnvelopeError> {
+        let text = |name: &'static str| -> Result<&'h str, EnvelopeError> {
+            let value = get(name).ok_or(EnvelopeError::Missing(name))?;
+            std::str::from_utf8(value).map_err(|e| EnvelopeError::Malformed {
+                name,
+                reason: e.to_string(),
+            })
+        };
+        fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(name: &'static str, text: &str) -> Result<T, EnvelopeError> {
+            text.parse().map_err(|e: T::Err| EnvelopeError::Malformed {
+                name,
+                reason: e.to_string(),
+            })
+        }
+        let version = text(header::SPEC_VERSION)?;
+        if version != "1.0" {
+            return Err(EnvelopeError::Malformed {
+                name: header::SPEC_VERSION,
+                reason: format!("{version} is not 1.0"),
+            });
+        }
+        Ok(Self {
+            id: parsed(header::ID, text(header::ID)?)?,
+            source: text(header::SOURCE)?.to_owned(),
+            event_type: text(header::TYPE)?.to_owned(),
+            subject: text(header::SUBJECT)?.to_owned(),
+            time: parsed(header::TIME, text(header::TIME)?)?,
+            tenant: parsed(header::TENANT, text(header::TENANT)?)?,
+            partition_key: text(header::PARTITION_KEY)?.to_owned(),
+            // The standard: a missing or malformed traceparent starts a new trace.
+            trace: text(header::TRACE_PARENT)
+                .ok()
+                .and_then(|t| t.parse().ok())
+                .unwrap_or_else(TraceParent::root),
+        })
+    }
+}
+
+/// An event on its way out: everything that Kafka needs to carry it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outgoing {
+    pub topic: &'static str,
+    pub envelope: Envelope,
+    /// The payload as JSON; never empty, for Kafka reads an empty value as a deletion.
+    pub value: Vec<u8>,
+}
+
+impl Outgoing {
+    /// An event about an asset that no other event caused: the door's and the CronJobs' way in.
+    pub fn first<M: Message>(
+        id: Uuid,
+        source: &str,
+        subject: String,
+        asset: &AssetKey,
+        time: Timestamp,
+        trace: TraceParent,
+        message: &M,
+    ) -> Self {
+        let envelope = Envelope {
+            id,
+            source: source.to_owned(),
+            event_type: M::TYPE.to_owned(),
+            subject,
+            time,
+            tenant: asset.tenant.clone(),
+            partition_key: asset.to_string(),
+            trace,
+        };
+        Self {
+            topic: M::TOPIC,
+            envelope,
+            value: json(message),
+        }
+    }
+
+    /// An event that `cause` led to. It keeps the cause's key, tenant and trace, and its id follows from the cause's.
+    pub fn caused_by<M: Message>(cause: &Envelope, source: &str, subject: String, time: Timestamp, message: &M) -> Self {
+        let envelope = Envelope {
+            id: caused_id(cause.id, M::TYPE, &subject),
+            source: source.to_owned(),
+            event_type: M::TYPE.to_owned(),
+            subject,
+            time,
+            tenant: cause.tenant.clone(),
+            partition_key: cause.partition_key.clone(),
+            trace: cause.trace.child(),
+        };
+        Self {
+            topic: M::TOPIC,
+            envelope,
+            value: json(message),
+        }
+    }
+
+    /// The Kafka key.
+    pub fn key(&self) -> &str {
+        &self.envelope.partition_key
+    }
+
+    /// The headers in the order in which they are written.
+    pub fn headers(&self) -> [(&'static str, String); 10] {
+        let e = &self.envelope;
+        [
+            (header::SPEC_VERSION, "1.0".to_owned()),
+            (header::ID, e.id.to_string()),
+            (header::SOURCE, e.source.clone()),
+            (header::TYPE, e.event_type.clone()),
+            (header::SUBJECT, e.subject.clone()),
+            (header::TIME, e.time.to_string()),
+            (header::TENANT, e.tenant.to_string()),
+            (header::PARTITION_KEY, e.partition_key.clone()),
+            (header::CONTENT_TYPE, "application/json".to_owned()),
+            (header::TRACE_PARENT, e.trace.to_string()),
+        ]
+    }
+}
+
+/// Payloads are plain structs of strings, numbers and lists, which serde_json always writes.
+#[allow(clippy::expect_used)]
+fn json<M: Message>(message: &M) -> Vec<u8> {
+    serde_json::to_vec(message).expect("a payload has no map with non-text keys and no failing serializer")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::{DossierClosed, IngestionPayload, new_id};
+
+    fn asset() -> AssetKey {
+        AssetKey::new("demo".parse().unwrap(), "a-1".parse().unwrap())
+    }
+
+    fn closed() -> Outgoing {
+        let message = DossierClosed {
+            asset_id: asset().asset_id,
+            requested_by: "ana".to_owned(),
+            valuation_date: None,
+        };
+        Outgoing::first(
+            new_id(),
+            "/libertum/intake",
+            "assets/a-1".to_owned(),
+            &asset(),
+            Timestamp::UNIX_EPOCH,
+            TraceParent::root(),
+            &message,
+        )
+    }
+
+    #[test]
+    fn an_event_survives_the_wire() {
+        let sent = closed();
+        let headers: HashMap<_, _> = sent.headers().into_iter().collect();
+        let envelope = Envelope::from_headers(|name| headers.get(name).map(String::as_bytes)).unwrap();
+        assert_eq!(envelope, sent.envelope);
+        assert_eq!(sent.key(), "demo/a-1");
+        assert!(matches!(
+            IngestionPayload::decode(&envelope.event_type, &sent.value),
+            Ok(IngestionPayload::DossierClosed(_))
+        ));
+    }
+
+    #[test]
+    fn a_missing_or_malformed_header_is_named() {
+        let headers: HashMap<_, _> = closed().headers().into_iter().collect();
+        for (name, _) in closed().headers() {
+            let got = Envelope::from_headers(|n| headers.get(n).filter(|_| n != name).map(String::as_bytes));
+            match name {
+                header::CONTENT_TYPE | header::TRACE_PARENT => assert!(got.is_ok(), "{name} is not required"),
+                _ => assert_eq!(got.unwrap_err(), EnvelopeError::Missing(name)),
+            }
+        }
+        let bad = Envelope::from_headers(|n| {
+            if n == header::ID {
+                Some(b"7")
+            } else {
+                headers.get(n).map(String::as_bytes)
+            }
+        });
+        assert!(bad.unwrap_err().to_string().contains("ce_id"));
+    }
+
+    #[test]
+    fn an_unknown_type_and_a_broken_value_are_told_apart() {
+        assert!(matches!(
+            IngestionPayload::decode("com.example.other.v1", b"{}"),
+            Err(DecodeError::UnknownType(_))
+        ));
+        assert!(matches!(
+            IngestionPayload::decode(DossierClosed::TYPE, b"{}"),
+            Err(DecodeError::Malformed { .. })
+        ));
+    }
+}

@@ -1,0 +1,104 @@
+//! W3C Trace Context: one trace id from the HTTP request to the mined block.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A `traceparent` of version 00 (<https://www.w3.org/TR/trace-context/>): 16 bytes of trace id, 8 of span id, flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceParent {
+    trace_id: u128,
+    span_id: u64,
+    flags: u8,
+}
+
+impl TraceParent {
+    /// Starts a trace of its own, sampled.
+    pub fn root() -> Self {
+        let id = uuid::Uuid::now_v7();
+        Self {
+            trace_id: id.as_u128(),
+            span_id: span_id(),
+            flags: 1,
+        }
+    }
+
+    /// A new span in the same trace.
+    pub fn child(self) -> Self {
+        Self {
+            span_id: span_id(),
+            ..self
+        }
+    }
+
+    /// The trace id, 32 lower-case hexadecimal digits.
+    pub fn trace_id(self) -> String {
+        format!("{:032x}", self.trace_id)
+    }
+}
+
+/// Eight bytes that are never all zero, which the standard forbids.
+fn span_id() -> u64 {
+    let (_, low) = uuid::Uuid::now_v7().as_u64_pair();
+    low.max(1)
+}
+
+/// The text is not a `traceparent`; the standard says to start a new trace then.
+#[derive(Debug, thiserror::Error)]
+#[error("not a W3C traceparent")]
+pub struct NotATraceParent;
+
+impl FromStr for TraceParent {
+    type Err = NotATraceParent;
+
+    fn from_str(text: &str) -> Result<Self, NotATraceParent> {
+        let mut parts = text.split('-');
+        let mut field = |digits: usize| {
+            let part = parts
+                .next()
+                .filter(|p| p.len() == digits && p.bytes().all(|b| b.is_ascii_hexdigit()));
+            part.and_then(|p| u128::from_str_radix(p, 16).ok()).ok_or(NotATraceParent)
+        };
+        let (version, trace_id, span_id, flags) = (field(2)?, field(32)?, field(16)?, field(2)?);
+        // Later versions may carry more fields behind these four; version 00 may not.
+        if version == 0xff || (version == 0 && parts.next().is_some()) || trace_id == 0 || span_id == 0 {
+            return Err(NotATraceParent);
+        }
+        let span_id = u64::try_from(span_id).map_err(|_| NotATraceParent)?;
+        let flags = u8::try_from(flags).map_err(|_| NotATraceParent)?;
+        Ok(Self { trace_id, span_id, flags })
+    }
+}
+
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, self.flags)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_stays_in_its_trace() {
+        let parent: TraceParent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap();
+        let child = parent.child();
+        assert_eq!(child.trace_id(), "0af7651916cd43dd8448eb211c80319c");
+        assert_ne!(child, parent);
+        assert_eq!(child.to_string().parse::<TraceParent>().unwrap(), child);
+    }
+
+    #[test]
+    fn what_the_standard_forbids_is_refused() {
+        for bad in [
+            "",
+            "00-0-0-0",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-extra",
+        ] {
+            assert!(bad.parse::<TraceParent>().is_err(), "{bad}");
+        }
+    }
+}

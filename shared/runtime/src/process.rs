@@ -1,0 +1,190 @@
+//! From `main` to the exit status.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::telemetry::{self, Metrics};
+use crate::{ConfigError, Env, Exit, Health, Reader, health, sys};
+
+/// Who the process is.
+#[derive(Debug, Clone, Copy)]
+pub struct Service {
+    /// One word: the crate, the topic, the group and the image.
+    pub name: &'static str,
+    pub version: &'static str,
+}
+
+/// What every process has: its environment, its metrics, its health, and the word to stop.
+#[derive(Clone)]
+pub struct Process {
+    pub service: Service,
+    pub env: Env,
+    pub metrics: Metrics,
+    pub health: Health,
+    /// Cancelled at the first SIGTERM or SIGINT: finish what is in flight, take nothing new.
+    pub stop: CancellationToken,
+    /// How long after `stop` the process may go on.
+    pub grace: Duration,
+    /// When `main` began.
+    pub started: Instant,
+}
+
+/// The flags that every program of ours has.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct CommonArgs {
+    /// Print the configuration in force, secrets masked, and what is wrong with it; then end
+    #[arg(long)]
+    pub check_config: bool,
+}
+
+/// A configuration that is read from the environment.
+pub trait FromEnv: Sized {
+    /// Reads it, or tells `r` everything that is wrong and returns `None`.
+    fn read(env: &Env, r: &mut Reader) -> Option<Self>;
+}
+
+impl Process {
+    /// Reads the configuration and logs it once, secrets masked.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn load<C: FromEnv>(&self) -> Result<C, ConfigError> {
+        let mut r = Reader::default();
+        let config = C::read(&self.env, &mut r);
+        let config = r.finish(config)?;
+        info!(version = self.service.version, config = ?r.effective(), "process started");
+        Ok(config)
+    }
+
+    /// Prints the configuration in force as JSON, secrets masked.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn check_config<C: FromEnv>(&self) -> anyhow::Result<Exit> {
+        let mut r = Reader::default();
+        let config = C::read(&self.env, &mut r);
+        println!("{}", serde_json::to_string_pretty(r.effective())?);
+        r.finish(config)?;
+        Ok(Exit::Drained)
+    }
+}
+
+#[derive(Deserialize)]
+struct RawGrace {
+    grace_seconds: Option<String>,
+}
+
+/// Is a process: reads the common settings, starts logs and metrics, follows signals, runs `main` and ends with
+/// its outcome. A second signal, or the end of the grace period, ends the process at once with 75.
+pub fn run<F, Fut>(service: Service, main: F) -> !
+where
+    F: FnOnce(Process) -> Fut,
+    Fut: Future<Output = anyhow::Result<Exit>>,
+{
+    let started = Instant::now();
+    let env = Env::of_process();
+    let mut r = Reader::default();
+    let telemetry = telemetry::Config::read(&env, &mut r);
+    let grace = r
+        .with_default::<u64>("GRACE_SECONDS", env.raw::<RawGrace>().grace_seconds, "25")
+        .map(Duration::from_secs);
+    let (telemetry, grace) = match r.finish(telemetry.zip(grace)) {
+        Ok(config) => config,
+        Err(e) => end_before_start(service, &e.into()),
+    };
+    telemetry::start_logs(&telemetry);
+    let metrics = match Metrics::new(service.name, service.version) {
+        Ok(metrics) => metrics,
+        Err(e) => end_before_start(service, &e),
+    };
+    crypto();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => end_before_start(service, &e.into()),
+    };
+    let process = Process {
+        service,
+        env,
+        metrics,
+        health: Health::default(),
+        stop: CancellationToken::new(),
+        grace,
+        started,
+    };
+    let exit = runtime.block_on(async {
+        tokio::spawn(follow_signals(process.stop.clone(), grace));
+        if let Some(addr) = telemetry.metrics_addr {
+            tokio::spawn(listen(addr, process.clone()));
+        }
+        match main(process.clone()).await {
+            Ok(exit) => exit,
+            Err(e) => {
+                let exit = Exit::from_error(&e);
+                error!(error = format!("{e:#}"), exit = exit.name(), "ended by an error");
+                exit
+            }
+        }
+    });
+    info!(
+        exit.code = exit.code(),
+        exit.reason = exit.name(),
+        elapsed_ms = millis(started),
+        "process ended"
+    );
+    sys::exit_now(exit.code())
+}
+
+/// One TLS provider for the whole process. Two in the tree, with none chosen, would panic at the first connection.
+fn crypto() {
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        // Somebody, in a test binary another test, was faster: it is the same provider.
+    }
+}
+
+fn end_before_start(service: Service, error: &anyhow::Error) -> ! {
+    eprintln!("{}: {error:#}", service.name);
+    sys::exit_now(Exit::from_error(error).code())
+}
+
+async fn listen(addr: std::net::SocketAddr, process: Process) {
+    if let Err(e) = health::serve(addr, process.health, process.metrics).await {
+        warn!(error = format!("{e:#}"), "no metrics listener, going on without");
+    }
+}
+
+async fn follow_signals(stop: CancellationToken, grace: Duration) {
+    let signals = signals();
+    let (mut term, mut int) = match signals {
+        Ok(pair) => pair,
+        Err(e) => {
+            error!(error = format!("{e:#}"), "signals cannot be followed");
+            return;
+        }
+    };
+    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    info!(grace_seconds = grace.as_secs(), "told to stop, finishing what is in flight");
+    stop.cancel();
+    tokio::select! {
+        _ = term.recv() => warn!("told to stop a second time, ending at once"),
+        _ = int.recv() => warn!("told to stop a second time, ending at once"),
+        () = tokio::time::sleep(grace) => warn!("grace period is over, ending with work in flight"),
+    }
+    sys::exit_now(Exit::GraceExpired.code())
+}
+
+fn signals() -> anyhow::Result<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)> {
+    use tokio::signal::unix::{SignalKind, signal};
+    Ok((
+        signal(SignalKind::terminate()).context("SIGTERM")?,
+        signal(SignalKind::interrupt()).context("SIGINT")?,
+    ))
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,132 @@
+//! Logs to standard output (JSON unless `LOG_FORMAT=text`), metrics for whoever asks.
+
+use std::str::FromStr;
+
+use opentelemetry::metrics::{Meter, MeterProvider as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::{Instrument, SdkMeterProvider, Stream};
+use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::prelude::*;
+
+use crate::{Env, Reader};
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Json,
+    Text,
+}
+
+impl FromStr for LogFormat {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "json" => Ok(Self::Json),
+            "text" => Ok(Self::Text),
+            _ => Err("it must be json or text"),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    rust_log: Option<String>,
+    log_format: Option<String>,
+    metrics_addr: Option<String>,
+}
+
+/// What to log and how, and where to listen for `/metrics` and `/healthz`.
+pub struct Config {
+    filter: EnvFilter,
+    format: LogFormat,
+    /// `None`: no listener.
+    pub metrics_addr: Option<std::net::SocketAddr>,
+}
+
+impl Config {
+    pub fn read(env: &Env, r: &mut Reader) -> Option<Self> {
+        let raw: Raw = env.raw();
+        let filter = r.with_default("RUST_LOG", raw.rust_log, "info");
+        let format = r.with_default("LOG_FORMAT", raw.log_format, "json");
+        let metrics_addr = r.optional("METRICS_ADDR", raw.metrics_addr);
+        Some(Self {
+            filter: filter?,
+            format: format?,
+            metrics_addr: metrics_addr?,
+        })
+    }
+}
+
+/// Sends log lines to standard output from here on. A second call, as tests make it, changes nothing.
+pub fn start_logs(config: &Config) {
+    let registry = tracing_subscriber::registry().with(config.filter.clone());
+    let started = match config.format {
+        LogFormat::Json => registry
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .json()
+                    .flatten_event(true)
+                    .with_current_span(true)
+                    .with_span_list(false),
+            )
+            .try_init(),
+        LogFormat::Text => registry.with(tracing_subscriber::fmt::layer().with_target(false)).try_init(),
+    };
+    drop(started);
+}
+
+/// The metrics of a process: instruments are made with [`Metrics::meter`], and read as Prometheus text.
+#[derive(Clone)]
+pub struct Metrics {
+    provider: SdkMeterProvider,
+    registry: prometheus::Registry,
+}
+
+/// Seconds, from half a millisecond to ten minutes: a no-op handler and a wait for finality both fit.
+const SECONDS: [f64; 16] = [
+    0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0,
+];
+
+impl Metrics {
+    /// Metrics of the named service.
+    ///
+    /// # Errors
+    /// When the exporter cannot be registered, which only a broken build could cause.
+    pub fn new(service: &'static str, version: &'static str) -> anyhow::Result<Self> {
+        let registry = prometheus::Registry::new();
+        let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build()?;
+        let seconds = |i: &Instrument| {
+            let buckets = opentelemetry_sdk::metrics::Aggregation::ExplicitBucketHistogram {
+                boundaries: SECONDS.to_vec(),
+                record_min_max: false,
+            };
+            (i.unit() == "s")
+                .then(|| Stream::builder().with_aggregation(buckets).build().ok())
+                .flatten()
+        };
+        let resource = Resource::builder()
+            .with_service_name(service)
+            .with_attribute(opentelemetry::KeyValue::new("service.version", version))
+            .build();
+        let provider = SdkMeterProvider::builder()
+            .with_reader(exporter)
+            .with_resource(resource)
+            .with_view(seconds)
+            .build();
+        Ok(Self { provider, registry })
+    }
+
+    /// Where instruments are made.
+    pub fn meter(&self) -> Meter {
+        self.provider.meter("libertum")
+    }
+
+    /// Everything measured so far, in the Prometheus text format.
+    ///
+    /// # Errors
+    /// When a metric cannot be written as text.
+    pub fn render(&self) -> anyhow::Result<String> {
+        Ok(prometheus::TextEncoder::new().encode_to_string(&self.registry.gather())?)
+    }
+}

@@ -1,0 +1,12 @@
+//! One way to keep things: MongoDB is the truth, Redis a cache of it, Blob holds the bytes.
+
+mod blob;
+mod cache;
+mod error;
+mod mongo;
+pub mod records;
+
+pub use blob::{Blob, BlobBody, BlobConfig, BlobInfo, Blobs, PutOptions, StreamError};
+pub use cache::{Cache, CacheConfig};
+pub use error::StoreError;
+pub use mongo::{Mongo, MongoConfig, is_duplicate_key};

@@ -9,6 +9,7 @@ mod ids;
 mod names;
 mod outcomes;
 mod requests;
+pub mod tenants;
 pub mod topics;
 mod trace;
 

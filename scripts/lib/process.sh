@@ -34,7 +34,8 @@ process_start() {
   (
     for fd in /proc/"$BASHPID"/fd/*; do
       fd=${fd##*/}
-      [[ $fd -le 2 || $fd -ge 250 ]] || eval "exec $fd>&-"
+      # 255 is where Bash reads this script; it closes itself
+      [[ $fd -le 2 || $fd -eq 255 ]] || eval "exec $fd>&-"
     done
     cd "$STATE" || exit
     exec setsid "$@"

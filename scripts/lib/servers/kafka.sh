@@ -1,7 +1,8 @@
 # Apache Kafka: one KRaft node, broker and controller in one process.
 # shellcheck shell=bash
 # Plain listener for the pool; a SASL listener (SCRAM-SHA-512) and the real authorizer, so that users and
-# access lists can be tried; on the plain listener everyone is a super user.
+# access lists can be tried; on the plain listener everyone is a super user. The short session lets a broker
+# that was killed come back sooner: until the old session has expired it is not let in.
 
 kafka_variable() { printf %s KAFKA_BROKERS; }
 kafka_version() { printf '%s' "$KAFKA_VERSION"; }
@@ -58,6 +59,8 @@ share.coordinator.state.topic.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+broker.session.timeout.ms=4000
+broker.heartbeat.interval.ms=1000
 group.coordinator.rebalance.protocols=classic,consumer
 log.cleaner.dedupe.buffer.size=16777216
 PROPERTIES

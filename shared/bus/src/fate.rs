@@ -109,7 +109,7 @@ impl Default for RetryPolicy {
 
 impl RetryPolicy {
     /// The wait before the attempt after `attempt` (from 0): exponential, ±20 % jitter by `random` in 0..1.
-    fn wait(&self, attempt: u32, random: f64) -> Duration {
+    pub(crate) fn wait(&self, attempt: u32, random: f64) -> Duration {
         let doubled = self.base.saturating_mul(2u32.saturating_pow(attempt.min(16)));
         doubled.min(self.cap).mul_f64(0.8 + 0.4 * random)
     }

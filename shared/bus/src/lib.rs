@@ -3,12 +3,20 @@
 //! At least once on the wire, once in effect: offsets are committed only behind work that is done and whose events
 //! are acknowledged, and handlers are upserts under ids that follow from the event's.
 
+mod attempt;
 mod config;
+mod core;
+pub mod dead;
 mod fate;
+mod meters;
 mod producer;
+mod run;
+mod source;
+mod sys;
 mod worker;
 
 pub use config::{GroupProtocol, KafkaConfig, LoopConfig, Mode, ScramMechanism, Security};
 pub use fate::{Burial, DeadClass, Emit, Failure, RetryPolicy};
 pub use producer::{Producer, SendError};
+pub use run::{run, run_with_clock};
 pub use worker::{Clock, Context, Worker};

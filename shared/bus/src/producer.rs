@@ -60,15 +60,20 @@ impl Producer {
             h.insert(Header { key, value: Some(value) })
         });
         let topic = format!("{}{}", self.prefix, event.topic);
-        self.send_record(FutureRecord::to(&topic).key(event.key()).payload(&event.value).headers(headers))
-            .await
+        self.send_record(
+            FutureRecord::to(&topic)
+                .key(event.key().as_bytes())
+                .payload(event.value.as_slice())
+                .headers(headers),
+        )
+        .await
     }
 
     /// Sends a record as it is, to the topic by its whole name: dead letters and what is put back from them.
     ///
     /// # Errors
     /// As [`Producer::send`].
-    pub async fn send_record(&self, record: FutureRecord<'_, str, Vec<u8>>) -> Result<(), SendError> {
+    pub async fn send_record(&self, record: FutureRecord<'_, [u8], [u8]>) -> Result<(), SendError> {
         let topic = record.topic.to_owned();
         match self.inner.send(record, QUEUE).await {
             Ok(_) => Ok(()),

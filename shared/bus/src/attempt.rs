@@ -1,0 +1,272 @@
+//! One attempt at a batch: decode, handle, publish what it led to, and say what became of each message.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt as _;
+use jiff::Timestamp;
+use messages::{Envelope, Event, Payload};
+use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, info, info_span, warn};
+
+use crate::core::{Batch, Item, Ticket};
+use crate::fate::{Attempted, Fate, decide};
+use crate::meters::{Counted, Meters};
+use crate::source::Weighed;
+use crate::worker::Context;
+use crate::{Burial, Clock, Emit, Failure, KafkaConfig, Producer, RetryPolicy, Worker, dead};
+
+/// What the loop holds of a message.
+pub(crate) struct Held {
+    pub weighed: Weighed,
+    pub first_failure: Option<Timestamp>,
+}
+
+/// What became of a message.
+pub(crate) enum Finished {
+    Done(Ticket),
+    Again(Ticket, Item<Held>, Instant),
+    Leave(Ticket),
+}
+
+/// Everything an attempt needs; shared by all.
+pub(crate) struct Attempts<W> {
+    pub worker: W,
+    pub kafka: KafkaConfig,
+    pub retry: RetryPolicy,
+    pub clock: Clock,
+    pub source: Arc<str>,
+    /// `name@version`, for dead letters.
+    pub signature: String,
+    /// Made when the first event is to be published: a start from zero does not wait for it.
+    pub producer: OnceCell<Producer>,
+    pub meters: Meters,
+}
+
+impl<W: Worker> Attempts<W> {
+    /// Handles a batch and publishes what it leads to.
+    pub async fn run(&self, batch: Batch<Held>, cancel: CancellationToken) -> Vec<Finished> {
+        let attempt = batch.items.first().map_or(0, |(_, item)| item.attempts);
+        let ctx = Context {
+            clock: self.clock.clone(),
+            source: self.source.clone(),
+            partition: batch.partition,
+            attempt,
+            cancel: cancel.clone(),
+        };
+        let mut finished = Vec::with_capacity(batch.items.len());
+        let (mut items, mut events) = (Vec::new(), Vec::new());
+        for (ticket, item) in batch.items {
+            match decode::<W::Payload>(&item.record.weighed.message) {
+                Ok(event) => {
+                    items.push((ticket, item));
+                    events.push(event);
+                }
+                Err(reason) => finished.push(self.settle(ticket, item, None, Attempted::Undecodable(reason), &ctx).await),
+            }
+        }
+        if events.is_empty() {
+            return finished;
+        }
+        let outcomes = self.handle(&events, &ctx).await;
+        for ((ticket, item), (event, outcome)) in items.into_iter().zip(events.iter().zip(outcomes)) {
+            let span = span_of(&event.envelope);
+            finished.push(self.settle(ticket, item, Some(event), outcome, &ctx).instrument(span).await);
+        }
+        finished
+    }
+
+    async fn handle(&self, events: &[Event<W::Payload>], ctx: &Context) -> Vec<Attempted> {
+        let span = match events {
+            [only] => span_of(&only.envelope),
+            _ => info_span!("handle", partition = ctx.partition, batch.messages = events.len()),
+        };
+        let begun = Instant::now();
+        let results = AssertUnwindSafe(self.worker.handle_batch(events, ctx).instrument(span))
+            .catch_unwind()
+            .await;
+        self.meters.processed(begun.elapsed());
+        match results {
+            Ok(results) => {
+                let short = events.len().saturating_sub(results.len());
+                let missing = (0..short)
+                    .map(|_| Attempted::Handled(Err(Failure::Failed(anyhow::anyhow!("the handler gave no result for this event")))));
+                results.into_iter().map(Attempted::Handled).chain(missing).collect()
+            }
+            Err(panic) => {
+                let text = panic_text(panic.as_ref());
+                events.iter().map(|_| Attempted::Panicked(text.clone())).collect()
+            }
+        }
+    }
+
+    /// Gives a message its fate, and carries it out.
+    async fn settle(
+        &self,
+        ticket: Ticket,
+        mut item: Item<Held>,
+        event: Option<&Event<W::Payload>>,
+        outcome: Attempted,
+        ctx: &Context,
+    ) -> Finished {
+        match decide(outcome, item.attempts, &self.retry, rand::random()) {
+            Fate::Done { emit, rejected } => match self.publish(&emit).await {
+                Ok(()) => {
+                    let (partition, offset) = (ticket.partition, item.offset);
+                    match rejected {
+                        Some(reason) => {
+                            self.meters.fate(Counted::Rejected);
+                            info!(message.partition = partition, message.offset = offset, reason, "message rejected");
+                        }
+                        None => {
+                            self.meters.fate(Counted::Done);
+                            info!(
+                                message.partition = partition,
+                                message.offset = offset,
+                                events = emit.0.len(),
+                                "message done"
+                            );
+                        }
+                    }
+                    Finished::Done(ticket)
+                }
+                Err(e) => self.again(
+                    ticket,
+                    item,
+                    self.retry.wait(ctx.attempt, rand::random()),
+                    Counted::Unavailable,
+                    &format!("{e:#}"),
+                ),
+            },
+            Fate::Retry {
+                after,
+                unavailable: true,
+                error,
+            } => self.again(ticket, item, after, Counted::Unavailable, &error),
+            Fate::Retry {
+                after,
+                unavailable: false,
+                error,
+            } => {
+                item.record.first_failure.get_or_insert_with(|| self.clock.now());
+                self.again(ticket, item, after, Counted::Retried, &error)
+            }
+            Fate::Bury(burial) => self.bury(ticket, item, event, burial, ctx).await,
+            Fate::Leave if ctx.cancel.is_cancelled() => Finished::Leave(ticket),
+            Fate::Leave => self.again(
+                ticket,
+                item,
+                self.retry.base,
+                Counted::Retried,
+                "the handler gave up without being asked to",
+            ),
+        }
+    }
+
+    fn again(&self, ticket: Ticket, item: Item<Held>, after: Duration, counted: Counted, error: &str) -> Finished {
+        self.meters.fate(counted);
+        let (partition, offset) = (ticket.partition, item.offset);
+        let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        warn!(
+            message.partition = partition,
+            message.offset = offset,
+            attempt = item.attempts,
+            after_ms,
+            error,
+            "message will be tried again"
+        );
+        Finished::Again(ticket, item, Instant::now() + after)
+    }
+
+    /// Writes a dead letter, once whoever waits for the message has been told. What cannot be told or written now is
+    /// tried again; the message is not done before.
+    async fn bury(&self, ticket: Ticket, item: Item<Held>, event: Option<&Event<W::Payload>>, why: Burial, ctx: &Context) -> Finished {
+        match self.try_bury(&item, event, &why, ctx).await {
+            Ok(()) => {
+                self.meters.fate(Counted::Dead);
+                warn!(
+                    message.partition = ticket.partition,
+                    message.offset = item.offset,
+                    class = why.class.as_str(),
+                    attempts = why.attempts,
+                    error = why.error,
+                    "message dead-lettered"
+                );
+                Finished::Done(ticket)
+            }
+            Err(e) => {
+                let after = self.retry.wait(ctx.attempt, rand::random());
+                self.again(
+                    ticket,
+                    item,
+                    after,
+                    Counted::Unavailable,
+                    &format!("the dead letter could not be written: {e:#}"),
+                )
+            }
+        }
+    }
+
+    async fn try_bury(&self, item: &Item<Held>, event: Option<&Event<W::Payload>>, why: &Burial, ctx: &Context) -> anyhow::Result<()> {
+        if let Some(event) = event {
+            let told = AssertUnwindSafe(self.worker.buried(event, why, ctx)).catch_unwind().await;
+            match told {
+                Ok(Ok(emit)) => self.publish(&emit).await?,
+                Ok(Err(Failure::Unavailable(e))) => return Err(e),
+                // Whoever fails even to say that it failed must not hold the letter back.
+                Ok(Err(e)) => warn!(error = %e, "nobody could be told of the dead letter"),
+                Err(panic) => warn!(error = panic_text(panic.as_ref()), "nobody could be told of the dead letter"),
+            }
+        }
+        let now = self.clock.now();
+        let first = item.record.first_failure.unwrap_or(now);
+        dead::write(
+            self.producer().await?,
+            &self.kafka,
+            &self.signature,
+            &item.record.weighed.message,
+            why,
+            first,
+            now,
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn publish(&self, emit: &Emit) -> anyhow::Result<()> {
+        for event in &emit.0 {
+            self.producer().await?.send(event).await?;
+        }
+        Ok(())
+    }
+
+    async fn producer(&self) -> anyhow::Result<&Producer> {
+        self.producer
+            .get_or_try_init(|| async { Ok(Producer::new(&self.kafka, W::NAME)?) })
+            .await
+    }
+}
+
+fn decode<P: Payload>(message: &OwnedMessage) -> Result<Event<P>, String> {
+    let headers = message.headers().ok_or("the message has no headers")?;
+    let get = |name: &str| headers.iter().find(|h| h.key == name).and_then(|h| h.value);
+    let envelope = Envelope::from_headers(get).map_err(|e| e.to_string())?;
+    let value = message.payload().ok_or("the message has no value")?;
+    let payload = P::decode(&envelope.event_type, value).map_err(|e| e.to_string())?;
+    Ok(Event { envelope, payload })
+}
+
+fn span_of(envelope: &Envelope) -> tracing::Span {
+    info_span!("handle", trace_id = envelope.trace.trace_id(), event.id = %envelope.id, event.r#type = envelope.event_type)
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("the handler panicked: {}", text.unwrap_or_else(|| "without a word".to_owned()))
+}

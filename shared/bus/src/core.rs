@@ -1,0 +1,357 @@
+//! The loop's state, without any I/O: which messages are held, which may be handled next, what may be committed.
+//!
+//! A lane is one key of one partition. A lane hands out one message at a time, so order per key holds; lanes do not
+//! wait for each other. Offsets are committed as a contiguous frontier: a slow message holds the commit, not its
+//! neighbours. Every assignment of a partition has an epoch, and what finishes under an old one is ignored.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::time::Instant;
+
+/// A message in the loop's hands.
+#[derive(Debug)]
+pub(crate) struct Item<R> {
+    pub offset: i64,
+    /// How often it has been tried.
+    pub attempts: u32,
+    /// Its place in the ring of its partition.
+    seq: u64,
+    pub record: R,
+}
+
+/// Where a message in flight belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    pub partition: i32,
+    epoch: u64,
+    lane: u64,
+    seq: u64,
+}
+
+/// Messages of one partition and different keys, to be handled together.
+#[derive(Debug)]
+pub(crate) struct Batch<R> {
+    pub partition: i32,
+    pub items: Vec<(Ticket, Item<R>)>,
+}
+
+struct Lane<R> {
+    waiting: VecDeque<Item<R>>,
+    /// Its first message is in flight, or waits for its next attempt.
+    busy: bool,
+}
+
+struct Partition<R> {
+    epoch: u64,
+    ring: Ring,
+    lanes: HashMap<u64, Lane<R>>,
+    ready: VecDeque<u64>,
+    in_flight: usize,
+    /// At its end, and nothing has come since.
+    at_end: bool,
+    /// What may be committed next; `None` until something is known.
+    frontier: Option<i64>,
+    /// What is known to be committed.
+    committed: Option<i64>,
+}
+
+/// What the loop knows.
+pub(crate) struct Core<R> {
+    partitions: BTreeMap<i32, Partition<R>>,
+    /// Partitions with a lane that is ready, in turn.
+    turn: VecDeque<i32>,
+    /// Lanes that wait for their next attempt.
+    retries: BinaryHeap<Reverse<(Instant, i32, u64, u64)>>,
+    epochs: u64,
+    in_flight: usize,
+}
+
+impl<R> Core<R> {
+    pub fn new() -> Self {
+        Self {
+            partitions: BTreeMap::new(),
+            turn: VecDeque::new(),
+            retries: BinaryHeap::new(),
+            epochs: 0,
+            in_flight: 0,
+        }
+    }
+
+    /// A partition is ours from now on.
+    pub fn assign(&mut self, partition: i32) {
+        self.epochs += 1;
+        let fresh = Partition {
+            epoch: self.epochs,
+            ring: Ring::default(),
+            lanes: HashMap::new(),
+            ready: VecDeque::new(),
+            in_flight: 0,
+            at_end: false,
+            frontier: None,
+            committed: None,
+        };
+        if let Some(old) = self.partitions.insert(partition, fresh) {
+            self.in_flight -= old.in_flight;
+        }
+    }
+
+    /// A partition is not ours any more: everything that is known of it is dropped, and how many messages that were.
+    pub fn revoke(&mut self, partition: i32) -> usize {
+        self.turn.retain(|p| *p != partition);
+        self.partitions.remove(&partition).map_or(0, |old| {
+            self.in_flight -= old.in_flight;
+            old.ring.len()
+        })
+    }
+
+    /// Takes a message that the broker delivered. `false` when the partition is not ours: the message is not held.
+    pub fn record(&mut self, partition: i32, offset: i64, lane: u64, record: R) -> bool {
+        let Some(p) = self.partitions.get_mut(&partition) else {
+            return false;
+        };
+        p.at_end = false;
+        let seq = p.ring.push(offset);
+        let entry = p.lanes.entry(lane).or_insert_with(|| Lane {
+            waiting: VecDeque::new(),
+            busy: false,
+        });
+        let idle = !entry.busy && entry.waiting.is_empty();
+        entry.waiting.push_back(Item {
+            offset,
+            attempts: 0,
+            seq,
+            record,
+        });
+        if idle {
+            Self::make_ready(&mut self.turn, partition, p, lane);
+        }
+        true
+    }
+
+    /// The broker has nothing more in this partition; `position` is the offset that it will write next, when known.
+    pub fn end_of_partition(&mut self, partition: i32, position: Option<i64>) {
+        if let Some(p) = self.partitions.get_mut(&partition) {
+            p.at_end = true;
+            if p.ring.is_empty() && position > p.frontier {
+                p.frontier = position;
+            }
+        }
+    }
+
+    /// Fetching was paused and goes on: whether a partition is at its end is not known any more.
+    pub fn fetching_again(&mut self) {
+        for p in self.partitions.values_mut() {
+            p.at_end = false;
+        }
+    }
+
+    /// The messages to handle next: of one partition, of different keys, at most `most`. A message that has failed
+    /// before comes alone, so that it cannot take its neighbours down again.
+    pub fn next(&mut self, most: usize) -> Option<Batch<R>> {
+        let partition = self.turn.pop_front()?;
+        let p = self.partitions.get_mut(&partition)?;
+        let mut items: Vec<(Ticket, Item<R>)> = Vec::new();
+        while items.len() < most {
+            let Some(&lane) = p.ready.front() else { break };
+            let Some(entry) = p.lanes.get_mut(&lane) else { break };
+            let alone = entry.waiting.front().is_some_and(|item| item.attempts > 0);
+            if alone && !items.is_empty() {
+                break;
+            }
+            p.ready.pop_front();
+            let Some(item) = entry.waiting.pop_front() else { continue };
+            entry.busy = true;
+            items.push((
+                Ticket {
+                    partition,
+                    epoch: p.epoch,
+                    lane,
+                    seq: item.seq,
+                },
+                item,
+            ));
+            if alone {
+                break;
+            }
+        }
+        p.in_flight += items.len();
+        self.in_flight += items.len();
+        if !p.ready.is_empty() {
+            self.turn.push_back(partition);
+        }
+        (!items.is_empty()).then_some(Batch { partition, items })
+    }
+
+    /// A message is done: its effect is durable and its events are acknowledged.
+    pub fn done(&mut self, ticket: Ticket) {
+        let Some(p) = self.current(ticket) else { return };
+        p.in_flight -= 1;
+        if let Some(frontier) = p.ring.done(ticket.seq) {
+            p.frontier = Some(frontier);
+        }
+        self.in_flight -= 1;
+        self.free_lane(ticket);
+    }
+
+    /// A message will be tried again at `at`. Its key waits until then.
+    pub fn again(&mut self, ticket: Ticket, mut item: Item<R>, at: Instant) {
+        let Some(p) = self.current(ticket) else { return };
+        p.in_flight -= 1;
+        item.attempts = item.attempts.saturating_add(1);
+        if let Some(lane) = p.lanes.get_mut(&ticket.lane) {
+            lane.waiting.push_front(item);
+        }
+        self.in_flight -= 1;
+        self.retries.push(Reverse((at, ticket.partition, ticket.epoch, ticket.lane)));
+    }
+
+    /// A message was not handled and will not be, here: it stays uncommitted, and so does all behind it of its key.
+    pub fn leave(&mut self, ticket: Ticket) {
+        if let Some(p) = self.current(ticket) {
+            p.in_flight -= 1;
+            self.in_flight -= 1;
+        }
+    }
+
+    /// Frees the lanes whose next attempt is due.
+    pub fn wake(&mut self, now: Instant) {
+        while let Some(&Reverse((at, partition, epoch, lane))) = self.retries.peek() {
+            if at > now {
+                break;
+            }
+            self.retries.pop();
+            if let Some(p) = self.partitions.get_mut(&partition).filter(|p| p.epoch == epoch) {
+                if let Some(entry) = p.lanes.get_mut(&lane) {
+                    entry.busy = false;
+                }
+                Self::make_ready(&mut self.turn, partition, p, lane);
+            }
+        }
+    }
+
+    /// When [`Core::wake`] has something to do next.
+    pub fn next_wake(&self) -> Option<Instant> {
+        self.retries.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    /// Messages in a handler's hands.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Messages in a handler's hands of these partitions.
+    pub fn in_flight_of(&self, partitions: &[i32]) -> usize {
+        partitions.iter().filter_map(|p| self.partitions.get(p)).map(|p| p.in_flight).sum()
+    }
+
+    /// What may be committed and is not: partition and the offset of the next message to handle.
+    pub fn to_commit(&self) -> Vec<(i32, i64)> {
+        let behind = |p: &Partition<R>| p.frontier.filter(|frontier| p.committed.is_none_or(|c| c < *frontier));
+        self.partitions
+            .iter()
+            .filter_map(|(id, p)| behind(p).map(|frontier| (*id, frontier)))
+            .collect()
+    }
+
+    /// The broker has these offsets.
+    pub fn committed(&mut self, offsets: &[(i32, i64)]) {
+        for (partition, offset) in offsets {
+            if let Some(p) = self.partitions.get_mut(partition)
+                && p.committed.is_none_or(|c| c < *offset)
+            {
+                p.committed = Some(*offset);
+            }
+        }
+    }
+
+    /// Partitions at whose end nothing of ours is known to be committed.
+    pub fn unknown(&self) -> Vec<i32> {
+        let unknown = |p: &Partition<R>| p.at_end && p.frontier.is_none() && p.committed.is_none();
+        self.partitions.iter().filter(|(_, p)| unknown(p)).map(|(id, _)| *id).collect()
+    }
+
+    /// A partition has this offset to be committed although nothing was handled: where the group starts.
+    pub fn start_at(&mut self, partition: i32, offset: i64) {
+        if let Some(p) = self.partitions.get_mut(&partition)
+            && p.ring.is_empty()
+            && p.frontier.is_none()
+        {
+            p.frontier = Some(offset);
+        }
+    }
+
+    /// Whether every partition is at its end and everything is handled. What is left is to commit.
+    pub fn is_drained(&self) -> bool {
+        self.partitions.values().all(|p| p.at_end && p.ring.is_empty())
+    }
+
+    pub fn partitions(&self) -> Vec<i32> {
+        self.partitions.keys().copied().collect()
+    }
+
+    fn current(&mut self, ticket: Ticket) -> Option<&mut Partition<R>> {
+        self.partitions.get_mut(&ticket.partition).filter(|p| p.epoch == ticket.epoch)
+    }
+
+    fn free_lane(&mut self, ticket: Ticket) {
+        let Some(p) = self.partitions.get_mut(&ticket.partition) else {
+            return;
+        };
+        let Some(entry) = p.lanes.get_mut(&ticket.lane) else { return };
+        entry.busy = false;
+        if entry.waiting.is_empty() {
+            p.lanes.remove(&ticket.lane);
+        } else {
+            Self::make_ready(&mut self.turn, ticket.partition, p, ticket.lane);
+        }
+    }
+
+    fn make_ready(turn: &mut VecDeque<i32>, partition: i32, p: &mut Partition<R>, lane: u64) {
+        if p.ready.is_empty() {
+            turn.push_back(partition);
+        }
+        p.ready.push_back(lane);
+    }
+}
+
+/// The offsets of a partition that are not committed yet, in the order of their arrival. Gaps, as compaction and
+/// transactions leave them, cost nothing.
+#[derive(Default)]
+struct Ring {
+    entries: VecDeque<(i64, bool)>,
+    /// The number of the first entry.
+    first: u64,
+}
+
+impl Ring {
+    /// Remembers an offset; the number is its handle.
+    fn push(&mut self, offset: i64) -> u64 {
+        self.entries.push_back((offset, false));
+        self.first + self.entries.len() as u64 - 1
+    }
+
+    /// Marks an offset as done. When that moves the frontier, the offset of the next message to handle.
+    fn done(&mut self, seq: u64) -> Option<i64> {
+        let index = usize::try_from(seq.checked_sub(self.first)?).ok()?;
+        self.entries.get_mut(index)?.1 = true;
+        let mut frontier = None;
+        while let Some((offset, true)) = self.entries.front() {
+            frontier = Some(offset + 1);
+            self.entries.pop_front();
+            self.first += 1;
+        }
+        frontier
+    }
+
+    fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;

@@ -1,0 +1,200 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn offsets<R>(batch: &Batch<R>) -> Vec<i64> {
+    batch.items.iter().map(|(_, item)| item.offset).collect()
+}
+
+fn core(records: &[(i64, u64)]) -> Core<()> {
+    let mut core = Core::new();
+    core.assign(0);
+    for (offset, lane) in records {
+        assert!(core.record(0, *offset, *lane, ()));
+    }
+    core
+}
+
+#[test]
+fn a_slow_message_holds_the_commit_and_not_its_neighbours() {
+    let mut core = core(&[(0, 1), (1, 2), (2, 3)]);
+    let batch = core.next(3).unwrap();
+    assert_eq!(offsets(&batch), [0, 1, 2]);
+    let tickets: Vec<_> = batch.items.iter().map(|(t, _)| *t).collect();
+    core.done(tickets[1]);
+    core.done(tickets[2]);
+    assert!(core.to_commit().is_empty());
+    core.done(tickets[0]);
+    assert_eq!(core.to_commit(), [(0, 3)]);
+    core.committed(&[(0, 3)]);
+    assert!(core.to_commit().is_empty());
+}
+
+#[test]
+fn messages_of_one_key_come_one_after_the_other() {
+    let mut core = core(&[(0, 7), (1, 7), (2, 8)]);
+    let batch = core.next(10).unwrap();
+    assert_eq!(offsets(&batch), [0, 2]);
+    assert!(core.next(10).is_none());
+    core.done(batch.items[0].0);
+    assert_eq!(offsets(&core.next(10).unwrap()), [1]);
+}
+
+#[test]
+fn a_message_that_failed_comes_again_alone_and_its_key_waits_for_it() {
+    let mut core = core(&[(0, 7), (1, 7), (2, 8)]);
+    let mut batch = core.next(1).unwrap();
+    let (ticket, item) = batch.items.pop().unwrap();
+    let later = Instant::now() + Duration::from_secs(1);
+    core.again(ticket, item, later);
+    assert_eq!(offsets(&core.next(10).unwrap()), [2]);
+    assert_eq!(core.next_wake(), Some(later));
+    core.wake(later - Duration::from_millis(1));
+    assert!(core.next(10).is_none());
+    core.wake(later);
+    let again = core.next(10).unwrap();
+    assert_eq!(offsets(&again), [0]);
+    assert_eq!(again.items[0].1.attempts, 1);
+}
+
+#[test]
+fn what_finishes_after_its_partition_was_lost_and_came_back_is_ignored() {
+    let mut core = core(&[(5, 1)]);
+    let old = core.next(1).unwrap();
+    assert_eq!(core.revoke(0), 1);
+    assert_eq!(core.in_flight(), 0);
+    core.assign(0);
+    core.record(0, 5, 1, ());
+    core.done(old.items[0].0);
+    assert!(core.to_commit().is_empty());
+    let fresh = core.next(1).unwrap();
+    assert_eq!(offsets(&fresh), [5]);
+    core.done(fresh.items[0].0);
+    assert_eq!(core.to_commit(), [(0, 6)]);
+}
+
+#[test]
+fn drained_means_at_the_end_of_every_partition_with_nothing_held() {
+    let mut core = core(&[(0, 1)]);
+    core.assign(1);
+    core.end_of_partition(0, Some(1));
+    assert!(!core.is_drained());
+    core.end_of_partition(1, None);
+    let batch = core.next(1).unwrap();
+    assert!(!core.is_drained());
+    core.done(batch.items[0].0);
+    assert!(core.is_drained());
+    assert_eq!(core.unknown(), [1]);
+    core.start_at(1, 40);
+    assert_eq!(core.to_commit(), [(0, 1), (1, 40)]);
+    core.fetching_again();
+    assert!(!core.is_drained());
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Record(u64),
+    Next(usize),
+    Done(usize),
+    Again(usize),
+    Leave(usize),
+    Wake,
+    Bounce,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0u64..5).prop_map(Step::Record),
+        5 => (1usize..4).prop_map(Step::Next),
+        5 => (0usize..8).prop_map(Step::Done),
+        2 => (0usize..8).prop_map(Step::Again),
+        1 => (0usize..8).prop_map(Step::Leave),
+        2 => Just(Step::Wake),
+        1 => Just(Step::Bounce),
+    ];
+    prop::collection::vec(step, 0..200)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever happens: nothing is committed before it is done, order per key holds, and a partition that comes back
+    /// begins at what was committed, so that nothing is lost.
+    #[test]
+    fn nothing_is_lost_and_order_per_key_holds(steps in steps()) {
+        let now = Instant::now();
+        let mut core: Core<u64> = Core::new();
+        core.assign(0);
+        let mut log: Vec<u64> = Vec::new();
+        let mut fetched = 0usize;
+        let mut done: BTreeSet<i64> = BTreeSet::new();
+        let mut flying: Vec<(Ticket, Item<u64>)> = Vec::new();
+        let mut last_of_lane: BTreeMap<u64, i64> = BTreeMap::new();
+        for step in steps {
+            match step {
+                Step::Record(lane) => {
+                    log.push(lane);
+                    while fetched < log.len() {
+                        core.record(0, fetched as i64, log[fetched], log[fetched]);
+                        fetched += 1;
+                    }
+                }
+                Step::Next(most) => {
+                    if let Some(batch) = core.next(most) {
+                        for (ticket, item) in batch.items {
+                            prop_assert!(!flying.iter().any(|(_, f)| f.record == item.record), "two of one key at a time");
+                            prop_assert!(last_of_lane.get(&item.record).is_none_or(|last| *last <= item.offset));
+                            last_of_lane.insert(item.record, item.offset);
+                            flying.push((ticket, item));
+                        }
+                    }
+                }
+                Step::Done(i) if !flying.is_empty() => {
+                    let (ticket, item) = flying.remove(i % flying.len());
+                    done.insert(item.offset);
+                    core.done(ticket);
+                }
+                Step::Again(i) if !flying.is_empty() => {
+                    let (ticket, item) = flying.remove(i % flying.len());
+                    core.again(ticket, item, now);
+                }
+                Step::Leave(i) if !flying.is_empty() => {
+                    let (ticket, _) = flying.remove(i % flying.len());
+                    core.leave(ticket);
+                }
+                Step::Done(_) | Step::Again(_) | Step::Leave(_) => {}
+                Step::Wake => core.wake(now),
+                Step::Bounce => {
+                    let committed = core.to_commit().first().map_or_else(|| core.partitions[&0].committed.unwrap_or(0), |(_, o)| *o);
+                    core.revoke(0);
+                    core.assign(0);
+                    core.committed(&[(0, committed)]);
+                    flying.clear();
+                    last_of_lane.clear();
+                    fetched = committed as usize;
+                }
+            }
+            if let Some((_, frontier)) = core.to_commit().first() {
+                prop_assert!((0..*frontier).all(|o| done.contains(&o)), "committed past what is done");
+            }
+            prop_assert_eq!(core.in_flight(), flying.len());
+        }
+        // Whatever is left finishes, when nothing stands in its way any more.
+        let committed = core.to_commit().first().map_or_else(|| core.partitions[&0].committed.unwrap_or(0), |(_, o)| *o);
+        core.revoke(0);
+        core.assign(0);
+        for offset in committed..log.len() as i64 {
+            core.record(0, offset, log[offset as usize], log[offset as usize]);
+        }
+        while let Some(batch) = core.next(3) {
+            for (ticket, item) in batch.items {
+                done.insert(item.offset);
+                core.done(ticket);
+            }
+        }
+        prop_assert_eq!(done.len(), log.len());
+    }
+}

@@ -1,0 +1,98 @@
+//! Dead letters: the message as it was, with headers that say what happened.
+
+use jiff::Timestamp;
+use messages::topics;
+use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders, OwnedMessage, Timestamp as KafkaTimestamp};
+use rdkafka::producer::FutureRecord;
+
+use crate::{Burial, KafkaConfig, Producer, SendError};
+
+/// The headers that are added; the message's own stay before them, byte for byte.
+pub mod header {
+    pub const TOPIC: &str = "dl-topic";
+    pub const PARTITION: &str = "dl-partition";
+    pub const OFFSET: &str = "dl-offset";
+    /// When the message was written, milliseconds since 1970.
+    pub const TIMESTAMP: &str = "dl-timestamp";
+    pub const ATTEMPTS: &str = "dl-attempts";
+    /// At most 1 KiB.
+    pub const ERROR: &str = "dl-error";
+    /// `decode`, `handle` or `panic`.
+    pub const CLASS: &str = "dl-class";
+    /// `name@version`.
+    pub const WORKER: &str = "dl-worker";
+    /// RFC 3339.
+    pub const FIRST_FAILURE: &str = "dl-first-failure";
+    pub const LAST_FAILURE: &str = "dl-last-failure";
+}
+
+/// An error text longer than this is cut: headers are for reading.
+const ERROR_BYTES: usize = 1024;
+
+/// Writes a message to its dead-letter topic and waits for the acknowledgement.
+pub(crate) async fn write(
+    producer: &Producer,
+    kafka: &KafkaConfig,
+    worker: &str,
+    message: &OwnedMessage,
+    burial: &Burial,
+    first_failure: Timestamp,
+    now: Timestamp,
+) -> Result<(), SendError> {
+    let written = match message.timestamp() {
+        KafkaTimestamp::CreateTime(ms) | KafkaTimestamp::LogAppendTime(ms) => ms.to_string(),
+        KafkaTimestamp::NotAvailable => String::new(),
+    };
+    let added = [
+        (header::TOPIC, message.topic().to_owned()),
+        (header::PARTITION, message.partition().to_string()),
+        (header::OFFSET, message.offset().to_string()),
+        (header::TIMESTAMP, written),
+        (header::ATTEMPTS, burial.attempts.to_string()),
+        (header::ERROR, cut(&burial.error)),
+        (header::CLASS, burial.class.as_str().to_owned()),
+        (header::WORKER, worker.to_owned()),
+        (header::FIRST_FAILURE, first_failure.to_string()),
+        (header::LAST_FAILURE, now.to_string()),
+    ];
+    let mut headers = message.headers().map_or_else(OwnedHeaders::new, |own| {
+        own.iter()
+            .fold(OwnedHeaders::new_with_capacity(own.count() + added.len()), |all, h| all.insert(h))
+    });
+    for (key, value) in &added {
+        headers = headers.insert(Header { key, value: Some(value) });
+    }
+    let topic = kafka.name(&topics::dead(
+        message.topic().strip_prefix(&kafka.topic_prefix).unwrap_or(message.topic()),
+    ));
+    let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&topic).headers(headers);
+    if let Some(key) = message.key() {
+        record = record.key(key);
+    }
+    if let Some(payload) = message.payload() {
+        record = record.payload(payload);
+    }
+    producer.send_record(record).await
+}
+
+/// The text, at most [`ERROR_BYTES`] long, cut between characters.
+fn cut(text: &str) -> String {
+    text.char_indices()
+        .take_while(|(at, c)| at + c.len_utf8() <= ERROR_BYTES)
+        .map(|(_, c)| c)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_error_is_cut_between_characters() {
+        assert_eq!(cut("short"), "short");
+        let long = cut(&"ñ".repeat(2000));
+        assert_eq!(long.len(), ERROR_BYTES);
+        assert!(long.chars().all(|c| c == 'ñ'));
+        assert_eq!(cut(&format!("{}ñ", "a".repeat(ERROR_BYTES - 1))).len(), ERROR_BYTES - 1);
+    }
+}

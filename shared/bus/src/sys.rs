@@ -1,0 +1,64 @@
+//! The few calls that need librdkafka's C interface: commits whose result is really seen.
+//!
+//! With rdkafka's own asynchronous commit the callback is never called, and its synchronous one blocks for the whole
+//! session timeout while the coordinator is down.
+#![allow(unsafe_code)]
+
+use std::ptr;
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::bindings as rd;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::types::RDKafkaRespErr;
+
+fn check(err: RDKafkaRespErr) -> Result<(), RDKafkaErrorCode> {
+    if err == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+        Ok(())
+    } else {
+        Err(err.into())
+    }
+}
+
+/// Sends a commit; its result comes back through the consumer's `commit_callback`.
+pub(crate) fn commit<C: ConsumerContext>(consumer: &BaseConsumer<C>, offsets: &TopicPartitionList) -> Result<(), RDKafkaErrorCode> {
+    let rk = consumer.client().native_ptr();
+    // SAFETY: `rk` and `offsets` outlive the calls; librdkafka copies the list and keeps its own reference to the
+    // queue, so that ours can be given up at once. No callback is passed, hence no opaque pointer either.
+    unsafe {
+        let queue = rd::rd_kafka_queue_get_consumer(rk);
+        let err = rd::rd_kafka_commit_queue(rk, offsets.ptr(), queue, None, ptr::null_mut());
+        rd::rd_kafka_queue_destroy(queue);
+        check(err)
+    }
+}
+
+/// Sends a commit and waits for its result, at most `timeout`. For the rebalance callback, which must know before it
+/// gives the partitions up.
+pub(crate) fn commit_and_wait<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    offsets: &TopicPartitionList,
+    timeout: Duration,
+) -> Result<(), RDKafkaErrorCode> {
+    let rk = consumer.client().native_ptr();
+    let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: as above; the queue is ours alone, and the event is destroyed before it.
+    unsafe {
+        let queue = rd::rd_kafka_queue_new(rk);
+        let mut result = check(rd::rd_kafka_commit_queue(rk, offsets.ptr(), queue, None, ptr::null_mut()));
+        if result.is_ok() {
+            let event = rd::rd_kafka_queue_poll(queue, millis);
+            result = if event.is_null() {
+                Err(RDKafkaErrorCode::OperationTimedOut)
+            } else {
+                check(rd::rd_kafka_event_error(event))
+            };
+            if !event.is_null() {
+                rd::rd_kafka_event_destroy(event);
+            }
+        }
+        rd::rd_kafka_queue_destroy(queue);
+        result
+    }
+}

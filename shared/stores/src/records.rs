@@ -79,6 +79,9 @@ pub struct DocumentRecord {
     pub stored: Option<String>,
     /// What it says: a path into the fact sheet, a value, and where it stands.
     pub facts: Vec<DocumentFact>,
+    /// What is worth knowing without being a reason: fields that were ignored, a type other than the declared one.
+    #[serde(default)]
+    pub notes: Vec<String>,
     pub received_at: Timestamp,
     pub history: Vec<Move<DocumentState>>,
 }
@@ -157,6 +160,13 @@ pub enum ValuationStatus {
     Failed,
 }
 
+/// Who is to receive how many units.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MintTerms {
+    pub recipient: Address,
+    pub units: i64,
+}
+
 /// The last valuation of the asset; valuation's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ValuationSection {
@@ -171,6 +181,9 @@ pub struct ValuationSection {
     pub report_sha256: Option<Hash32>,
     /// Whether a person must post the mint.
     pub review: bool,
+    /// The mint that was asked for with this valuation: the same event again asks for the very same.
+    #[serde(default)]
+    pub mint_request: Option<MintTerms>,
     pub at: Timestamp,
     pub cause: Uuid,
     pub trace_id: String,

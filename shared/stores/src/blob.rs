@@ -18,6 +18,7 @@ use messages::Hash32;
 use runtime::{Env, Reader, Secret};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
 use crate::StoreError;
 
@@ -87,6 +88,16 @@ pub struct PutOptions {
     pub content_type: Option<String>,
     /// Names are identifiers, values ASCII; the digest and size are added as `sha256` and `size`.
     pub metadata: HashMap<String, String>,
+    /// What the stream was said to be. When it is not, nothing is committed.
+    pub expected: Expected,
+}
+
+/// What a stream was said to be before it came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Expected {
+    pub sha256: Option<Hash32>,
+    /// Bytes.
+    pub size: Option<u64>,
 }
 
 /// A blob's bytes as they arrive.
@@ -98,6 +109,9 @@ pub enum StreamError<E> {
     /// The stream itself failed; nothing was committed.
     #[error("the upload was not received whole")]
     Source(E),
+    /// The stream ended whole but is not what was expected; nothing was committed.
+    #[error("the upload has {size} bytes with SHA-256 {sha256}, which is not what was announced")]
+    Mismatch { size: u64, sha256: Hash32 },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -162,8 +176,8 @@ impl Blob {
     /// Memory: at most three blocks of 4 MiB. An empty stream is stored as an empty blob.
     ///
     /// # Errors
-    /// [`StreamError::Source`] when the stream fails, and nothing is committed then; [`StoreError::Conflict`] when
-    /// the blob exists already.
+    /// [`StreamError::Source`] when the stream fails and [`StreamError::Mismatch`] when it is not what was expected,
+    /// and nothing is committed then; [`StoreError::Conflict`] when the blob exists already.
     pub async fn put<S, E>(&self, stream: S, options: PutOptions) -> Result<(BlobInfo, Hash32), StreamError<E>>
     where
         S: Stream<Item = Result<Bytes, E>> + Send,
@@ -172,6 +186,8 @@ impl Blob {
         let mut hasher = Sha256::new();
         let mut size = 0u64;
         let mut ids: Vec<Vec<u8>> = Vec::new();
+        // Two uploads of one name stage their blocks side by side: without names of their own they would mix.
+        let upload = Uuid::now_v7().simple();
         let mut blocks = std::pin::pin!(blocks(stream));
         let mut staging = futures::stream::FuturesUnordered::new();
         while let Some(block) = blocks.next().await {
@@ -179,7 +195,7 @@ impl Blob {
             hasher.update(&block);
             size += block.len() as u64;
             // Equal lengths and never empty, as the service demands.
-            let id = format!("{:08}", ids.len()).into_bytes();
+            let id = format!("{upload}{:08}", ids.len()).into_bytes();
             ids.push(id.clone());
             if staging.len() >= IN_FLIGHT
                 && let Some(done) = staging.next().await
@@ -202,6 +218,13 @@ impl Blob {
             done?;
         }
         let sha256 = Hash32(hasher.finalize().into());
+        let Expected {
+            sha256: digest,
+            size: length,
+        } = options.expected;
+        if digest.is_some_and(|d| d != sha256) || length.is_some_and(|l| l != size) {
+            return Err(StreamError::Mismatch { size, sha256 });
+        }
         let mut metadata = options.metadata;
         metadata.insert("sha256".to_owned(), sha256.to_string());
         metadata.insert("size".to_owned(), size.to_string());

@@ -6,7 +6,7 @@ mod error;
 mod mongo;
 pub mod records;
 
-pub use blob::{Blob, BlobBody, BlobConfig, BlobInfo, Blobs, PutOptions, StreamError};
+pub use blob::{Blob, BlobBody, BlobConfig, BlobInfo, Blobs, Expected, PutOptions, StreamError};
 pub use cache::{Cache, CacheConfig};
 pub use error::StoreError;
 pub use mongo::{Mongo, MongoConfig, is_duplicate_key};

@@ -1,0 +1,136 @@
+//! The topics of one corner, and what has been written to them.
+
+use std::time::{Duration, Instant};
+
+use bus::KafkaConfig;
+use messages::{Envelope, topics};
+use rdkafka::TopicPartitionList;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::{Headers as _, Message as _};
+use serde_json::Value;
+
+use crate::Corner;
+
+/// Partitions of a work topic in a test: few enough to be quick, enough that keys spread.
+const PARTITIONS: i32 = 3;
+/// How long the broker may take.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// An event as it lies in a topic.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub partition: i32,
+    pub offset: i64,
+    pub key: String,
+    /// The headers in their order.
+    pub headers: Vec<(String, String)>,
+    pub value: Value,
+}
+
+impl Seen {
+    /// A header's text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// The CloudEvents attributes.
+    ///
+    /// # Panics
+    /// When the headers are not an envelope.
+    pub fn envelope(&self) -> Envelope {
+        match Envelope::from_headers(|name| self.header(name).map(str::as_bytes)) {
+            Ok(envelope) => envelope,
+            Err(e) => panic!("{e}: {:?}", self.headers),
+        }
+    }
+}
+
+impl Corner {
+    /// Creates every topic of the pool in this corner: [`PARTITIONS`] a work topic, one for dead letters and backups.
+    ///
+    /// # Panics
+    /// When the broker refuses.
+    #[allow(clippy::expect_used)]
+    pub async fn create_topics(&self) {
+        let kafka = self.read(KafkaConfig::read);
+        let admin: AdminClient<DefaultClientContext> = kafka.client("testkit").create().expect("the stack's KAFKA_ settings are right");
+        let names: Vec<(String, i32)> = topics::WORK
+            .into_iter()
+            .flat_map(|t| {
+                [
+                    (kafka.name(t), if t == topics::BACKUP { 1 } else { PARTITIONS }),
+                    (kafka.name(&topics::dead(t)), 1),
+                ]
+            })
+            .chain([(kafka.name(topics::ASSET_EVENTS), PARTITIONS)])
+            .collect();
+        let new: Vec<NewTopic<'_>> = names
+            .iter()
+            .map(|(name, partitions)| NewTopic::new(name, *partitions, TopicReplication::Fixed(1)))
+            .collect();
+        let options = AdminOptions::new().operation_timeout(Some(DEADLINE));
+        for result in admin.create_topics(&new, &options).await.expect("the broker answers") {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => panic!("topic {topic}: {code}"),
+            }
+        }
+    }
+
+    /// Everything that lies in a topic of this corner now, by partition and offset; a topic is named without its prefix.
+    ///
+    /// # Panics
+    /// When the broker does not answer, or a value is not JSON.
+    pub async fn events(&self, topic: &str) -> Vec<Seen> {
+        let kafka = self.read(KafkaConfig::read);
+        let name = kafka.name(topic);
+        let read = tokio::task::spawn_blocking(move || read_all(&kafka, &name)).await;
+        match read {
+            Ok(Ok(seen)) => seen,
+            Ok(Err(e)) => panic!("topic {topic} cannot be read: {e}"),
+            Err(e) => panic!("{e}"),
+        }
+    }
+}
+
+fn read_all(kafka: &KafkaConfig, topic: &str) -> anyhow::Result<Vec<Seen>> {
+    let deadline = Instant::now() + DEADLINE;
+    let mut config = kafka.client("testkit");
+    config.set("group.id", "testkit").set("enable.auto.commit", "false");
+    let consumer: BaseConsumer = config.create()?;
+    let metadata = consumer.fetch_metadata(Some(topic), DEADLINE)?;
+    let partitions = metadata.topics().iter().flat_map(|t| t.partitions()).map(|p| p.id());
+    let mut ends = Vec::new();
+    let mut assignment = TopicPartitionList::new();
+    for partition in partitions {
+        let (low, high) = consumer.fetch_watermarks(topic, partition, DEADLINE)?;
+        if high > low {
+            ends.push((partition, high));
+            assignment.add_partition_offset(topic, partition, rdkafka::Offset::Beginning)?;
+        }
+    }
+    consumer.assign(&assignment)?;
+    let mut seen = Vec::new();
+    while !ends.is_empty() {
+        anyhow::ensure!(Instant::now() < deadline, "not at the end after {} s", DEADLINE.as_secs());
+        let Some(message) = consumer.poll(Duration::from_millis(200)) else {
+            continue;
+        };
+        let message = message?;
+        ends.retain(|(partition, end)| *partition != message.partition() || message.offset() + 1 < *end);
+        let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+        let headers = message.headers().into_iter().flat_map(|h| h.iter());
+        seen.push(Seen {
+            partition: message.partition(),
+            offset: message.offset(),
+            key: text(message.key()),
+            headers: headers.map(|h| (h.key.to_owned(), text(h.value))).collect(),
+            value: serde_json::from_slice(message.payload().unwrap_or_default())?,
+        });
+    }
+    seen.sort_by_key(|s| (s.partition, s.offset));
+    Ok(seen)
+}

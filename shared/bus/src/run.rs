@@ -29,6 +29,8 @@ const LAST_COMMIT: Duration = Duration::from_secs(3);
 const ASSIGNMENT: Duration = Duration::from_secs(15);
 /// How long brokers may be out of reach before the first assignment.
 const BOOT: Duration = Duration::from_secs(20);
+/// How long a member without partitions waits for some.
+const HAND_OVER: Duration = Duration::from_secs(5);
 /// A refused commit, or a look-up that failed, is repeated after this.
 const REPEAT: Duration = Duration::from_millis(100);
 /// Messages held per message in flight, before fetching pauses.
@@ -275,7 +277,17 @@ impl<W: Worker> Loop<W> {
             return None;
         }
         let since = *self.drained_since.get_or_insert(now);
-        (now >= since + idle_exit).then_some(Exit::Drained)
+        (now >= since + self.patience(idle_exit)).then_some(Exit::Drained)
+    }
+
+    /// How long there must be nothing to do. A member that joins a busy group is given none at first, and its share
+    /// once the others have let go of it.
+    fn patience(&self, idle_exit: Duration) -> Duration {
+        if self.core.partitions().is_empty() {
+            idle_exit.max(HAND_OVER)
+        } else {
+            idle_exit
+        }
     }
 
     fn next_wake(&self) -> Instant {
@@ -290,7 +302,7 @@ impl<W: Worker> Loop<W> {
         );
         sooner(self.config.max_run.filter(|_| self.stopping.is_none()).map(|max| self.began + max));
         if let (Mode::Job { idle_exit }, Some(since)) = (self.config.mode, self.drained_since) {
-            sooner(Some(since + idle_exit));
+            sooner(Some(since + self.patience(idle_exit)));
         }
         wake
     }

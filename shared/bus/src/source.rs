@@ -121,6 +121,7 @@ impl Source {
             events: events.clone(),
             topic: topic.clone(),
             closing: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
             assigned: AtomicBool::new(false),
         };
         let consumer: BaseConsumer<Context> = consumer_config(kafka, worker).create_with_context(context)?;
@@ -231,18 +232,23 @@ impl Thread {
     }
 
     fn pause(&mut self) {
-        self.paused = true;
+        self.set_paused(true);
         if let Err(e) = self.consumer.assignment().and_then(|tpl| self.consumer.pause(&tpl)) {
             warn!(error = %e, "fetching could not be paused");
         }
     }
 
+    fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+        self.consumer.context().paused.store(paused, Ordering::Relaxed);
+    }
+
     fn resume(&mut self) {
-        self.paused = false;
+        self.set_paused(false);
         match self.consumer.assignment().and_then(|tpl| self.consumer.resume(&tpl)) {
             Ok(()) => self.say(FromKafka::FetchingAgain),
             Err(e) => {
-                self.paused = true;
+                self.set_paused(true);
                 warn!(error = %e, "fetching could not be resumed");
             }
         }
@@ -299,6 +305,11 @@ impl Thread {
     fn close(self) {
         self.consumer.context().closing.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + CLOSE;
+        // librdkafka 2.12 closes a member without partitions and says nothing to the broker, which then holds the
+        // whole group up until the session times out. Unsubscribing first does leave.
+        if self.consumer.assignment().is_ok_and(|tpl| tpl.count() == 0) {
+            self.consumer.unsubscribe();
+        }
         match self.consumer.close_queue() {
             Ok(()) => {
                 while !self.consumer.closed() && Instant::now() < deadline {
@@ -336,6 +347,7 @@ pub(crate) struct Context {
     events: UnboundedSender<FromKafka>,
     topic: String,
     closing: AtomicBool,
+    paused: AtomicBool,
     /// Partitions have come since the thread last looked.
     assigned: AtomicBool,
 }
@@ -389,7 +401,15 @@ impl ClientContext for Context {
 impl ConsumerContext for Context {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
-            Rebalance::Revoke(tpl) if !self.closing.load(Ordering::Relaxed) => self.revoked(consumer, partitions(tpl)),
+            Rebalance::Revoke(tpl) if !self.closing.load(Ordering::Relaxed) => {
+                self.revoked(consumer, partitions(tpl));
+                // A partition that goes paused comes back paused, and is never fetched again.
+                if self.paused.load(Ordering::Relaxed)
+                    && let Err(e) = consumer.resume(tpl)
+                {
+                    warn!(error = %e, "fetching could not be resumed before its partitions were given up");
+                }
+            }
             Rebalance::Revoke(_) | Rebalance::Assign(_) | Rebalance::Error(_) => {}
         }
     }

@@ -1,0 +1,411 @@
+//! The loop on the real broker: what it promises on good days and bad ones.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bus::{Burial, Context, Emit, Failure, KafkaConfig, LoopConfig, Mode, Producer, Worker, dead};
+use jiff::Timestamp;
+use messages::{AssetKey, DossierClosed, Envelope, Event, IngestionPayload, MissingFacts, Outgoing, TraceParent, new_id, topics};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::producer::FutureRecord;
+use rdkafka::{Offset, TopicPartitionList};
+use runtime::{Exit, Health, Process, Service, telemetry::Metrics};
+use testkit::Corner;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+const SERVICE: Service = Service {
+    name: "ingestion",
+    version: "0.0.0-test",
+};
+
+/// What the handler has seen: asset, event id, attempt; in the order in which it finished.
+type Log = Arc<Mutex<Vec<(String, Uuid, u32)>>>;
+type Script = Arc<dyn Fn(&str, u32) -> Step + Send + Sync>;
+
+/// What the handler does with a message.
+enum Step {
+    Do,
+    DoSlowly(Duration),
+    Fail,
+    Panic,
+    Unavailable,
+    Reject,
+}
+
+struct Scripted {
+    log: Log,
+    script: Script,
+}
+
+impl Worker for Scripted {
+    const NAME: &'static str = topics::INGESTION;
+    type Payload = IngestionPayload;
+
+    async fn handle(&self, event: &Event<IngestionPayload>, ctx: &Context) -> Result<Emit, Failure> {
+        let IngestionPayload::DossierClosed(closed) = &event.payload else {
+            return Err(Failure::Failed(anyhow::anyhow!("only closings are sent here")));
+        };
+        let asset = closed.asset_id.to_string();
+        let outcome = || Emit::from(ctx.caused(&event.envelope, format!("assets/{asset}"), &incomplete(&closed.asset_id)));
+        match (self.script)(&asset, ctx.attempt) {
+            Step::Do => {}
+            Step::DoSlowly(time) => tokio::time::sleep(time).await,
+            Step::Fail => return Err(Failure::Failed(anyhow::anyhow!("it always fails"))),
+            Step::Panic => panic!("a bug"),
+            Step::Unavailable => return Err(Failure::Unavailable(anyhow::anyhow!("down for now"))),
+            Step::Reject => {
+                return Err(Failure::Rejected {
+                    emit: outcome(),
+                    reason: "not what we take".to_owned(),
+                });
+            }
+        }
+        self.log.lock().unwrap().push((asset.clone(), event.envelope.id, ctx.attempt));
+        Ok(outcome())
+    }
+
+    async fn buried(&self, event: &Event<IngestionPayload>, _: &Burial, ctx: &Context) -> Result<Emit, Failure> {
+        let asset_id = event.envelope.subject.trim_start_matches("assets/").parse().unwrap();
+        Ok(ctx.caused(&event.envelope, "buried", &incomplete(&asset_id)).into())
+    }
+}
+
+fn incomplete(asset_id: &messages::AssetId) -> messages::AssetIncomplete {
+    messages::AssetIncomplete {
+        asset_id: asset_id.clone(),
+        facts_version: 1,
+        approaches: Vec::<MissingFacts>::new(),
+    }
+}
+
+struct Bench {
+    corner: Corner,
+    kafka: KafkaConfig,
+    producer: Producer,
+    log: Log,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let corner = Corner::new();
+        let mut r = runtime::Reader::default();
+        runtime::telemetry::start_logs(&runtime::telemetry::Config::read(&corner.env(), &mut r).unwrap());
+        corner.create_topics().await;
+        let kafka = corner.read(KafkaConfig::read);
+        let producer = Producer::new(&kafka, "test").unwrap();
+        Self {
+            corner,
+            kafka,
+            producer,
+            log: Log::default(),
+        }
+    }
+
+    async fn send(&self, asset: &str) -> Uuid {
+        let key = AssetKey::new("demo".parse().unwrap(), asset.parse().unwrap());
+        let message = DossierClosed {
+            asset_id: key.asset_id.clone(),
+            requested_by: "test".to_owned(),
+            valuation_date: None,
+        };
+        let id = new_id();
+        let event = Outgoing::first(
+            id,
+            "/test",
+            format!("assets/{asset}"),
+            &key,
+            Timestamp::now(),
+            TraceParent::root(),
+            &message,
+        );
+        self.producer.send(&event).await.unwrap();
+        id
+    }
+
+    fn process(&self) -> Process {
+        Process {
+            service: SERVICE,
+            env: self.corner.env(),
+            metrics: Metrics::new(SERVICE.name, SERVICE.version).unwrap(),
+            health: Health::default(),
+            stop: CancellationToken::new(),
+            grace: Duration::from_secs(10),
+            started: Instant::now(),
+        }
+    }
+
+    fn config(&self) -> LoopConfig {
+        LoopConfig {
+            kafka: self.kafka.clone(),
+            mode: Mode::Job { idle_exit: Duration::ZERO },
+            max_run: None,
+            max_in_flight: 64,
+            retry: bus::RetryPolicy::default(),
+        }
+    }
+
+    async fn run_with(&self, process: &Process, config: &LoopConfig, script: impl Fn(&str, u32) -> Step + Send + Sync + 'static) -> Exit {
+        let worker = Scripted {
+            log: self.log.clone(),
+            script: Arc::new(script),
+        };
+        let run = bus::run(process, config, async { Ok(worker) });
+        tokio::time::timeout(Duration::from_secs(60), run)
+            .await
+            .expect("the loop ends by itself")
+            .unwrap()
+    }
+
+    async fn run(&self, script: impl Fn(&str, u32) -> Step + Send + Sync + 'static) -> Exit {
+        self.run_with(&self.process(), &self.config(), script).await
+    }
+
+    fn handled(&self) -> Vec<String> {
+        self.log.lock().unwrap().iter().map(|(asset, ..)| asset.clone()).collect()
+    }
+
+    /// KEDA's lag: a partition without a committed offset counts whole.
+    async fn lag(&self) -> BTreeMap<i32, i64> {
+        let (kafka, topic) = (self.kafka.clone(), self.kafka.name(topics::INGESTION));
+        let look = move || {
+            let timeout = Duration::from_secs(10);
+            let consumer: BaseConsumer = kafka.client("lag").set("group.id", &topic).create().unwrap();
+            let metadata = consumer.fetch_metadata(Some(&topic), timeout).unwrap();
+            let mut asked = TopicPartitionList::new();
+            for p in metadata.topics()[0].partitions() {
+                asked.add_partition(&topic, p.id());
+            }
+            let committed = consumer.committed_offsets(asked, timeout).unwrap();
+            let lag = |e: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
+                let (_, high) = consumer.fetch_watermarks(&topic, e.partition(), timeout).unwrap();
+                match e.offset() {
+                    Offset::Offset(offset) => high - offset,
+                    _ => 1 + high,
+                }
+            };
+            committed.elements().into_iter().map(|e| (e.partition(), lag(e))).collect()
+        };
+        tokio::task::spawn_blocking(look).await.unwrap()
+    }
+
+    async fn assert_no_lag(&self) {
+        let lag = self.lag().await;
+        assert!(lag.len() > 1 && lag.values().all(|l| *l == 0), "{lag:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_starts_from_nothing_handles_all_there_is_and_ends_with_no_lag_anywhere() {
+    let bench = Bench::new().await;
+    let mut sent = BTreeSet::new();
+    for n in 0..40 {
+        sent.insert(bench.send(&format!("a{}", n % 7)).await);
+    }
+    assert_eq!(bench.run(|_, _| Step::Do).await, Exit::Drained);
+    let handled: BTreeSet<Uuid> = bench.log.lock().unwrap().iter().map(|(_, id, _)| *id).collect();
+    assert_eq!(handled, sent);
+    bench.assert_no_lag().await;
+
+    let outcomes = bench.corner.events(topics::ASSET_EVENTS).await;
+    assert_eq!(outcomes.len(), 40);
+    let envelope: Envelope = outcomes[0].envelope();
+    assert_eq!(envelope.source, "/libertum/ingestion");
+    assert!(outcomes[0].key.starts_with("demo/a"));
+
+    // A second job finds nothing, and says so quickly.
+    assert_eq!(bench.run(|_, _| Step::Do).await, Exit::Drained);
+    assert_eq!(bench.log.lock().unwrap().len(), 40);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_on_a_topic_that_was_never_used_commits_every_partition_and_ends() {
+    let bench = Bench::new().await;
+    assert!(bench.lag().await.values().all(|l| *l == 1));
+    assert_eq!(bench.run(|_, _| Step::Do).await, Exit::Drained);
+    bench.assert_no_lag().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn order_per_key_holds_while_keys_run_side_by_side() {
+    let bench = Bench::new().await;
+    let mut expected: BTreeMap<String, Vec<Uuid>> = BTreeMap::new();
+    for n in 0..60 {
+        let asset = format!("k{}", n % 6);
+        let id = bench.send(&asset).await;
+        expected.entry(asset).or_default().push(id);
+    }
+    assert_eq!(bench.run(|_, _| Step::DoSlowly(Duration::from_millis(20))).await, Exit::Drained);
+    let mut got: BTreeMap<String, Vec<Uuid>> = BTreeMap::new();
+    for (asset, id, _) in bench.log.lock().unwrap().iter() {
+        got.entry(asset.clone()).or_default().push(*id);
+    }
+    assert_eq!(got, expected);
+    bench.assert_no_lag().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poisoned_message_is_dead_lettered_with_its_story_and_its_neighbours_go_on() {
+    let bench = Bench::new().await;
+    bench.send("good").await;
+    bench.send("bad").await;
+    bench.send("bug").await;
+    bench.send("good").await;
+    let script = |asset: &str, _| match asset {
+        "bad" => Step::Fail,
+        "bug" => Step::Panic,
+        _ => Step::Do,
+    };
+    assert_eq!(bench.run(script).await, Exit::Drained);
+    assert_eq!(bench.handled(), ["good", "good"]);
+    bench.assert_no_lag().await;
+
+    let letters = bench.corner.events(&topics::dead(topics::INGESTION)).await;
+    assert_eq!(letters.len(), 2);
+    let letter = letters.iter().find(|l| l.key == "demo/bad").unwrap();
+    let lies = bench
+        .corner
+        .events(topics::INGESTION)
+        .await
+        .into_iter()
+        .find(|e| e.key == "demo/bad")
+        .unwrap();
+    let header = |name| letter.header(name).unwrap();
+    assert_eq!(header(dead::header::TOPIC), bench.kafka.name(topics::INGESTION));
+    assert_eq!(header(dead::header::PARTITION), lies.partition.to_string());
+    assert_eq!(header(dead::header::OFFSET), lies.offset.to_string());
+    assert_eq!(header(dead::header::ATTEMPTS), "3");
+    assert_eq!(header(dead::header::CLASS), "handle");
+    assert_eq!(header(dead::header::ERROR), "it always fails");
+    assert_eq!(header(dead::header::WORKER), "ingestion@0.0.0-test");
+    assert!(header(dead::header::FIRST_FAILURE).parse::<Timestamp>().unwrap() < header(dead::header::LAST_FAILURE).parse().unwrap());
+    assert!(header(dead::header::TIMESTAMP).parse::<i64>().unwrap() > 0);
+    assert_eq!(letter.envelope(), lies.envelope(), "the message's own headers stay");
+    assert_eq!(letter.value, lies.value);
+    let bug = letters.iter().find(|l| l.key == "demo/bug").unwrap();
+    assert_eq!(bug.header(dead::header::CLASS), Some("panic"));
+
+    // Whoever waits for it was told.
+    let told = bench.corner.events(topics::ASSET_EVENTS).await;
+    assert_eq!(told.iter().filter(|e| e.envelope().subject == "buried").count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_goes_to_the_dead_letters_at_once() {
+    let bench = Bench::new().await;
+    let topic = bench.kafka.name(topics::INGESTION);
+    let no_envelope = FutureRecord::to(&topic).key(b"demo/x".as_slice()).payload(b"{}".as_slice());
+    bench.producer.send_record(no_envelope).await.unwrap();
+    bench.send("fine").await;
+    assert_eq!(bench.run(|_, _| Step::Do).await, Exit::Drained);
+    assert_eq!(bench.handled(), ["fine"]);
+    let letters = bench.corner.events(&topics::dead(topics::INGESTION)).await;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].header(dead::header::CLASS), Some("decode"));
+    assert_eq!(letters[0].header(dead::header::ATTEMPTS), Some("1"));
+    bench.assert_no_lag().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unavailable_dependency_is_waited_for_and_nothing_is_dead_lettered() {
+    let bench = Bench::new().await;
+    bench.send("a").await;
+    bench.send("b").await;
+    let script = |_: &str, attempt| if attempt < 5 { Step::Unavailable } else { Step::Do };
+    assert_eq!(bench.run(script).await, Exit::Drained);
+    assert_eq!(bench.handled().len(), 2);
+    assert!(bench.log.lock().unwrap().iter().all(|(_, _, attempt)| *attempt == 5));
+    assert!(bench.corner.events(&topics::dead(topics::INGESTION)).await.is_empty());
+    bench.assert_no_lag().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejected_message_is_answered_and_done() {
+    let bench = Bench::new().await;
+    bench.send("a").await;
+    assert_eq!(bench.run(|_, _| Step::Reject).await, Exit::Drained);
+    assert_eq!(bench.corner.events(topics::ASSET_EVENTS).await.len(), 1);
+    assert!(bench.corner.events(&topics::dead(topics::INGESTION)).await.is_empty());
+    bench.assert_no_lag().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn told_to_stop_it_finishes_what_is_in_flight_and_loses_nothing_that_waits() {
+    let bench = Bench::new().await;
+    for n in 0..30 {
+        bench.send(&format!("s{n}")).await;
+    }
+    let process = bench.process();
+    let mut config = bench.config();
+    config.max_in_flight = 4;
+    let (stop, begun) = (process.stop.clone(), Arc::new(Mutex::new(0)));
+    let exit = bench
+        .run_with(&process, &config, move |_, _| {
+            let mut begun = begun.lock().unwrap();
+            *begun += 1;
+            if *begun == 8 {
+                stop.cancel();
+            }
+            Step::DoSlowly(Duration::from_millis(50))
+        })
+        .await;
+    assert_eq!(exit, Exit::Drained);
+    let first = bench.handled().len();
+    assert!((8..30).contains(&first), "{first}");
+    assert_eq!(bench.lag().await.values().sum::<i64>(), 30 - first as i64);
+    assert_eq!(bench.run(|_, _| Step::Do).await, Exit::Drained);
+    let all: BTreeSet<String> = bench.handled().into_iter().collect();
+    assert_eq!((all.len(), bench.handled().len()), (30, 30));
+    bench.assert_no_lag().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_member_takes_its_share_and_every_message_is_handled() {
+    let bench = Arc::new(Bench::new().await);
+    for n in 0..400 {
+        bench.send(&format!("m{n}")).await;
+    }
+    let mut config = bench.config();
+    config.max_in_flight = 4;
+    let shares = [Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0))];
+    let member = |share: Arc<AtomicUsize>| {
+        let (bench, config) = (bench.clone(), config.clone());
+        tokio::spawn(async move {
+            let script = move |_: &str, _| {
+                share.fetch_add(1, Ordering::Relaxed);
+                Step::DoSlowly(Duration::from_millis(40))
+            };
+            bench.run_with(&bench.process(), &config, script).await
+        })
+    };
+    let first = member(shares[0].clone());
+    until(|| shares[0].load(Ordering::Relaxed) > 4).await;
+    let second = member(shares[1].clone());
+    assert_eq!((first.await.unwrap(), second.await.unwrap()), (Exit::Drained, Exit::Drained));
+    let all: BTreeSet<String> = bench.handled().into_iter().collect();
+    assert_eq!(all.len(), 400);
+    assert!(
+        shares[1].load(Ordering::Relaxed) > 0,
+        "the second member was never given a partition"
+    );
+    bench.assert_no_lag().await;
+}
+
+/// Waits for a condition, at most half a minute.
+async fn until(mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < deadline, "it did not come about within half a minute");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_does_not_exist_is_a_matter_of_configuration() {
+    let mut bench = Bench::new().await;
+    bench.kafka.topic_prefix = format!("{}.none.", bench.corner.name);
+    assert_eq!(bench.run(|_, _| Step::Do).await, Exit::Config);
+}

@@ -1,0 +1,276 @@
+//! From what each document says to one sheet for the asset.
+//!
+//! Documents are added in the order of their arrival. Where they disagree the later one wins, and the disagreement is
+//! kept. The same bytes sent twice say nothing new: they count where they first stood, so that repeating an upload
+//! leaves the sheet, and its digest, as they were.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use jiff::civil::Date;
+use messages::facts::{AdjustmentRates, Comparable, Conflict, ConflictRule, Fact, FactSheet, Identity, Market, Physical, SCHEMA, Source};
+use messages::{AssetKey, Hash32, MissingFacts};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use stores::records::{DocumentFact, DocumentRecord};
+use uuid::Uuid;
+
+use crate::fields::{COMPARABLE, VALUATION_CURRENCY, VALUATION_DATE, field_at};
+use crate::missing::missing;
+use crate::read::{Lines, MAX_COMPARABLES};
+
+/// ISO 4217's code for "no currency", for a sheet of which no document says which.
+pub const NO_CURRENCY: &str = "XXX";
+/// Values of one fact that are remembered beside the one that was taken.
+const MAX_CANDIDATES: usize = 10;
+/// Conflicts that a sheet lists; further ones are counted in the notes.
+const MAX_CONFLICTS: usize = 200;
+
+/// What one document states.
+#[derive(Debug, Clone)]
+pub struct Stated {
+    pub document_id: Uuid,
+    pub sha256: Hash32,
+    pub detected_type: String,
+    pub facts: Vec<DocumentFact>,
+}
+
+impl From<DocumentRecord> for Stated {
+    fn from(record: DocumentRecord) -> Self {
+        Self {
+            document_id: record.document_id,
+            sha256: record.sha256,
+            detected_type: record.detected_type.unwrap_or_default(),
+            facts: record.facts,
+        }
+    }
+}
+
+/// A dossier as it is closed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dossier {
+    pub sheet: FactSheet,
+    /// Empty when some approach has all that it needs.
+    pub missing: Vec<MissingFacts>,
+    /// Facts that are in the documents and not in the sheet, and why.
+    pub notes: Vec<String>,
+}
+
+/// Every value that was stated for one fact, in the order of arrival.
+type Values = Vec<Fact<Value>>;
+
+/// The documents so far.
+#[derive(Debug, Default)]
+pub struct Assembly {
+    sources: Vec<Source>,
+    seen: HashSet<Hash32>,
+    single: BTreeMap<String, Values>,
+    /// The comparables' ids in the order in which they were first named.
+    order: Vec<String>,
+    sales: HashMap<String, Values>,
+    notes: Lines,
+}
+
+impl Assembly {
+    /// Adds what the next document states.
+    pub fn add(&mut self, document: Stated) {
+        if document.facts.is_empty() || !self.seen.insert(document.sha256) {
+            return;
+        }
+        self.sources.push(Source {
+            document_id: document.document_id,
+            sha256: document.sha256,
+            detected_type: document.detected_type,
+        });
+        for DocumentFact { path, fact } in document.facts {
+            if path == COMPARABLE {
+                self.add_sale(fact);
+            } else if field_at(&path).is_some() {
+                remember(self.single.entry(path).or_default(), fact);
+            } else {
+                self.notes.push(format!("{path} is not a fact of this version's sheet"));
+            }
+        }
+    }
+
+    fn add_sale(&mut self, fact: Fact<Value>) {
+        let Some(id) = fact.value.get("id").and_then(Value::as_str).map(str::to_owned) else {
+            self.notes.push("a comparable without an id was left out");
+            return;
+        };
+        if !self.sales.contains_key(&id) {
+            if self.order.len() == MAX_COMPARABLES {
+                self.notes
+                    .push(format!("comparable {id} was left out: a sheet has at most {MAX_COMPARABLES}"));
+                return;
+            }
+            self.order.push(id.clone());
+        }
+        remember(self.sales.entry(id).or_default(), fact);
+    }
+
+    /// The sheet, and what it lacks. `date` is the valuation date when no document names one.
+    pub fn finish(mut self, asset: &AssetKey, date: Date) -> Dossier {
+        let mut picked = Picked {
+            single: BTreeMap::new(),
+            conflicts: Vec::new(),
+            notes: std::mem::take(&mut self.notes),
+        };
+        for (path, values) in std::mem::take(&mut self.single) {
+            if let Some(fact) = picked.settle(&path, values) {
+                picked.single.insert(path, fact);
+            }
+        }
+        let mut sales = Vec::with_capacity(self.order.len());
+        for id in std::mem::take(&mut self.order) {
+            let values = self.sales.remove(&id).unwrap_or_default();
+            sales.extend(picked.settle(&format!("market.comparables[{id}]"), values));
+        }
+        let currency = picked.take(VALUATION_CURRENCY).map(|f: Fact<String>| f.value);
+        let currency = currency.or_else(|| only_currency(&sales)).unwrap_or_else(|| NO_CURRENCY.to_owned());
+        let valuation_date = picked.take(VALUATION_DATE).map_or(date, |f: Fact<Date>| f.value);
+        let comparables = sales.into_iter().filter_map(|f| picked.comparable(f, &currency)).collect();
+        let sheet = picked.sheet(asset, currency, valuation_date, comparables, self.sources);
+        Dossier {
+            missing: missing(&sheet),
+            notes: picked.notes.finish(),
+            sheet,
+        }
+    }
+}
+
+/// Adds a value; in a long row of different values the oldest but the first is forgotten.
+fn remember(values: &mut Values, fact: Fact<Value>) {
+    if values.len() >= MAX_CANDIDATES {
+        values.remove(1);
+    }
+    values.push(fact);
+}
+
+/// The one currency that all comparables which name a currency share.
+fn only_currency(sales: &[Fact<Value>]) -> Option<String> {
+    let mut named = sales
+        .iter()
+        .filter_map(|f| f.value.pointer("/price/currency").and_then(Value::as_str));
+    let first = named.next()?;
+    named.all(|c| c == first).then(|| first.to_owned())
+}
+
+/// One value for each fact, and what was decided on the way.
+struct Picked {
+    single: BTreeMap<String, Fact<Value>>,
+    conflicts: Vec<Conflict>,
+    notes: Lines,
+}
+
+impl Picked {
+    /// Takes the latest value; when values differ, that is a conflict. Equal values keep the first provenance.
+    fn settle(&mut self, path: &str, values: Values) -> Option<Fact<Value>> {
+        let first = values.first()?;
+        if values.iter().all(|f| f.value == first.value) {
+            return values.into_iter().next();
+        }
+        let latest = values.last()?.clone();
+        if self.conflicts.len() < MAX_CONFLICTS {
+            let text = |fact: &Fact<Value>| Fact {
+                value: fact.value.as_str().map_or_else(|| fact.value.to_string(), str::to_owned),
+                provenance: fact.provenance.clone(),
+            };
+            self.conflicts.push(Conflict {
+                path: path.to_owned(),
+                candidates: values.iter().rev().map(text).collect(),
+                rule: ConflictRule::Latest,
+            });
+        } else {
+            self.notes.push(format!("{path}: documents disagree, the latest was taken"));
+        }
+        Some(latest)
+    }
+
+    /// A fact as its type. One that does not convert, as from another version of the reader, is left out and noted.
+    fn take<T: DeserializeOwned>(&mut self, path: &str) -> Option<Fact<T>> {
+        let fact = self.single.remove(path)?;
+        match serde_json::from_value(fact.value) {
+            Ok(value) => Some(Fact {
+                value,
+                provenance: fact.provenance,
+            }),
+            Err(e) => {
+                self.notes.push(format!(
+                    "{path} was left out: document {} does not say it in our form: {e}",
+                    fact.provenance.document_id
+                ));
+                None
+            }
+        }
+    }
+
+    /// A comparable as its type; a price without a currency is in the currency of the valuation.
+    fn comparable(&mut self, fact: Fact<Value>, currency: &str) -> Option<Fact<Comparable>> {
+        let mut value = fact.value;
+        let id = value.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+        if let Some(price) = value.get_mut("price").and_then(Value::as_object_mut)
+            && currency != NO_CURRENCY
+        {
+            price.entry("currency").or_insert_with(|| Value::String(currency.to_owned()));
+        }
+        match serde_json::from_value(value) {
+            Ok(value) => Some(Fact {
+                value,
+                provenance: fact.provenance,
+            }),
+            Err(e) => {
+                self.notes.push(format!("comparable {id} was left out: {e}"));
+                None
+            }
+        }
+    }
+
+    fn sheet(
+        &mut self,
+        asset: &AssetKey,
+        valuation_currency: String,
+        valuation_date: Date,
+        comparables: Vec<Fact<Comparable>>,
+        sources: Vec<Source>,
+    ) -> FactSheet {
+        FactSheet {
+            schema: SCHEMA.to_owned(),
+            tenant: asset.tenant.clone(),
+            asset_id: asset.asset_id.clone(),
+            asset_type: self.take("asset_type"),
+            jurisdiction: self.take("jurisdiction"),
+            valuation_currency,
+            valuation_date,
+            identity: Identity {
+                address: self.take("identity.address"),
+                parcel_id: self.take("identity.parcel_id"),
+                title_no: self.take("identity.title_no"),
+                tenure: self.take("identity.tenure"),
+                owner: self.take("identity.owner"),
+            },
+            physical: Physical {
+                gross_internal_area: self.take("physical.gross_internal_area"),
+                site_area: self.take("physical.site_area"),
+                year_built: self.take("physical.year_built"),
+                bedrooms: self.take("physical.bedrooms"),
+                bathrooms: self.take("physical.bathrooms"),
+                parking_spaces: self.take("physical.parking_spaces"),
+            },
+            market: Market {
+                comparables,
+                trend_per_month: self.take("market.trend_per_month"),
+                adjustment_rates: AdjustmentRates {
+                    per_area: self.take("market.adjustment_rates.per_area"),
+                    per_bathroom: self.take("market.adjustment_rates.per_bathroom"),
+                    per_parking_space: self.take("market.adjustment_rates.per_parking_space"),
+                    per_year_of_age: self.take("market.adjustment_rates.per_year_of_age"),
+                },
+            },
+            sources,
+            conflicts: std::mem::take(&mut self.conflicts),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! `ingestion inspect`: what ingestion would conclude, without any server.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use jiff::civil::Date;
+use messages::facts::{Fact, Provenance};
+use messages::{AssetKey, Hash32};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use stores::records::DocumentFact;
+use uuid::Uuid;
+
+use crate::assemble::{Assembly, Stated};
+use crate::close::digest;
+use crate::conclude::{Conclusion, conclude};
+use crate::read::{Reading, read, without_bytes};
+use crate::sniff::{Detected, PREFIX, detect};
+
+/// The conclusions of one file, and what it states.
+struct Inspected {
+    conclusion: Value,
+    stated: Stated,
+    counts: bool,
+}
+
+/// Prints the conclusions on standard output; 0 unless a file cannot be opened.
+pub fn main(files: &[PathBuf], date: Option<Date>) -> ExitCode {
+    let date = date.unwrap_or_else(|| jiff::Zoned::now().date());
+    match inspect(files, date).and_then(|value| Ok(serde_json::to_string_pretty(&value)?)) {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            eprintln!("ingestion inspect: {e:#}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// What ingestion would conclude from each file, and from all of them as one dossier in this order.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn inspect(files: &[PathBuf], date: Date) -> anyhow::Result<Value> {
+    let mut assembly = Assembly::default();
+    let mut documents = Vec::new();
+    for path in files {
+        let inspected = file(path).with_context(|| format!("{} cannot be read", path.display()))?;
+        documents.push(inspected.conclusion);
+        if inspected.counts {
+            assembly.add(inspected.stated);
+        }
+    }
+    // Names that no event has: the sheet is the one that a dossier of these documents would have, under other names.
+    let asset = AssetKey::new("inspect".parse()?, "inspect".parse()?);
+    let dossier = assembly.finish(&asset, date);
+    Ok(json!({
+        "documents": documents,
+        "dossier": {
+            "complete": dossier.missing.is_empty(),
+            "missing": dossier.missing,
+            "notes": dossier.notes,
+            "sha256": digest(&dossier.sheet)?,
+            "sheet": dossier.sheet,
+        },
+    }))
+}
+
+fn file(path: &Path) -> anyhow::Result<Inspected> {
+    let (detected, size, sha256, reading) = look(path)?;
+    let Conclusion {
+        state,
+        reason,
+        extractor,
+        facts,
+        notes,
+    } = conclude(reading);
+    // The same bytes are the same document here.
+    let document_id = Uuid::from_slice(sha256.0.get(..16).unwrap_or_default())?;
+    let facts: Vec<DocumentFact> = facts
+        .into_iter()
+        .map(|found| DocumentFact {
+            path: found.path,
+            fact: Fact {
+                value: found.value,
+                provenance: Provenance {
+                    document_id,
+                    document_sha256: sha256,
+                    locator: found.locator,
+                    extractor: extractor.clone().unwrap_or_default(),
+                },
+            },
+        })
+        .collect();
+    let conclusion = json!({
+        "file": path.display().to_string(),
+        "bytes": size,
+        "sha256": sha256,
+        "detected_type": detected.media_type,
+        "state": state,
+        "reason": reason,
+        "notes": notes,
+        "facts": facts,
+    });
+    Ok(Inspected {
+        conclusion,
+        stated: Stated {
+            document_id,
+            sha256,
+            detected_type: detected.media_type,
+            facts,
+        },
+        counts: state.has_facts(),
+    })
+}
+
+/// Hashes a file, finds its type and reads it; a large file that is not read is not held in memory.
+fn look(path: &Path) -> anyhow::Result<(Detected, u64, Hash32, Reading)> {
+    let mut file = File::open(path)?;
+    let size = file.metadata()?.len();
+    let mut kept = Vec::new();
+    file.by_ref().take(PREFIX as u64).read_to_end(&mut kept)?;
+    let detected = detect(&kept, size <= PREFIX as u64);
+    let mut hasher = Sha256::new();
+    if let Some(reading) = without_bytes(&detected, size) {
+        hasher.update(&kept);
+        let mut buffer = vec![0; PREFIX];
+        loop {
+            let n = file.read(&mut buffer)?;
+            if n == 0 {
+                break;
+            }
+            hasher.update(buffer.get(..n).unwrap_or_default());
+        }
+        return Ok((detected, size, Hash32(hasher.finalize().into()), reading));
+    }
+    file.take(size.saturating_sub(kept.len() as u64)).read_to_end(&mut kept)?;
+    hasher.update(&kept);
+    let reading = read(&detected, &kept);
+    Ok((detected, kept.len() as u64, Hash32(hasher.finalize().into()), reading))
+}

@@ -103,3 +103,32 @@ impl ReadModel {
         self.cache.call(|mut c| async move { call.invoke_async::<u64>(&mut c).await }).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_fill_that_comes_after_a_deletion_does_nothing() {
+        let corner = testkit::Corner::new();
+        let cache = corner.cache();
+        let metrics = runtime::telemetry::Metrics::new("test", "0").unwrap();
+        let model = ReadModel::new(cache.clone(), &metrics.meter());
+        let key = format!("doc:{}:1", corner.name);
+        let Looked::Miss(Some(late)) = model.look(&key).await else {
+            panic!("nothing is there yet")
+        };
+        assert!(matches!(model.look(&key).await, Looked::Miss(None)), "one reader at a time fills");
+        cache.delete(&key).await;
+        model.fill(Some(late), b"{\"old\":1}").await;
+        let Looked::Miss(Some(lease)) = model.look(&key).await else {
+            panic!("the late fill did nothing")
+        };
+        model.fill(Some(lease), b"{\"new\":1}").await;
+        let Looked::Hit(entry) = model.look(&key).await else {
+            panic!("this one filled it")
+        };
+        assert_eq!(entry, b"{\"new\":1}");
+        cache.delete(&key).await;
+    }
+}

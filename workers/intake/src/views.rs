@@ -101,6 +101,8 @@ pub struct DocumentView {
     /// What the bytes are; absent until they have been looked at.
     pub detected_type: Option<String>,
     pub facts: FactsView,
+    /// What is worth knowing without being a reason, e.g. fields that were ignored.
+    pub notes: Vec<String>,
     #[schema(value_type = String, format = DateTime)]
     pub received_at: Timestamp,
     pub history: Vec<Step>,
@@ -134,6 +136,7 @@ impl DocumentView {
                 count: 0,
                 list: Vec::new(),
             },
+            notes: Vec::new(),
             received_at: u.received_at,
             history: vec![document_step(u.document_id, &accepted)],
         }
@@ -155,6 +158,7 @@ impl DocumentView {
                 count: record.facts.len(),
                 list: facts.map(|f| serde_json::to_value(f).unwrap_or_default()).collect(),
             },
+            notes: record.notes.clone(),
             received_at: record.received_at,
             history: record.history.iter().map(|m| document_step(record.document_id, m)).collect(),
         }

@@ -478,3 +478,28 @@ async fn containers_that_were_not_prepared_are_waited_for() {
     };
     assert!(format!("{error:#}").contains("--prepare"), "{error:#}");
 }
+
+#[tokio::test]
+async fn the_largest_dossier_that_is_read_fits_its_records() {
+    let world = World::new().await;
+    let table = |price: u32| {
+        let mut text = "id;precio_eur;fecha;superficie;baños;garajes;año;ubicación;condiciones;verificado;fuente\n".to_owned();
+        for n in 0..10_000 {
+            let id = format!("T-{n:0>98}");
+            text.push_str(&format!(
+                "{id};{price};14/09/2026;98,400000000001;2;1;2001;-0,02;0,01;sí;{}\n",
+                "y".repeat(300)
+            ));
+        }
+        text
+    };
+    world.take(FICHA).await;
+    for price in [400_000, 500_000] {
+        let event = world.take(table(price).as_bytes()).await;
+        assert_eq!(world.document(&event).await.facts.len(), 10_000);
+    }
+    let closed = only(world.handle(&world.closing("2026-10-01T08:00:00Z")).await.unwrap());
+    assert_eq!(closed.topic, "valuation");
+    let sheet = world.sheet().await;
+    assert_eq!((sheet.market.comparables.len(), sheet.conflicts.len()), (10_000, 200));
+}

@@ -14,6 +14,7 @@ anvil_address() { printf 'http://127.0.0.1:%s' "$(port anvil)"; }
 anvil_stop_seconds() { printf %s 30; }
 anvil_has_state() { [[ -s $STATE/data/anvil/state.json && $(tail -c 1 "$STATE/data/anvil/state.json") == '}' ]]; }
 anvil_fetch() { npm_fetch; }
+anvil_binary() { printf '%s/@foundry-rs/anvil-linux-amd64/bin/anvil' "$(npm_modules)"; }
 anvil_mnemonic() {
   local file=$STATE/keys/evm-mnemonic
   [[ -s $file ]] && return
@@ -31,7 +32,7 @@ anvil_launch() {
   if [[ -f $file && $(stat -c %s "$file") -gt $ANVIL_STATE_WARNING_BYTES ]]; then
     say "  anvil: its state is $(($(stat -c %s "$file") / 1048576)) MiB; scripts/stack down --wipe starts over"
   fi
-  process_start anvil "$(npm_modules)/@foundry-rs/anvil-linux-amd64/bin/anvil" --quiet --host 127.0.0.1 --port "$(port anvil)" \
+  process_start anvil "$(anvil_binary)" --quiet --host 127.0.0.1 --port "$(port anvil)" \
     --chain-id "$ANVIL_CHAIN_ID" --block-time 1 --slots-in-an-epoch 1 --state "$file" --state-interval 5 \
     --max-persisted-states 64 --cache-path "$STATE/data/anvil/spill" --accounts 16 --mnemonic "$(cat "$STATE/keys/evm-mnemonic")"
 }
@@ -44,7 +45,9 @@ anvil_ready() {
   [[ $(anvil_call eth_chainId '[]') == *"\"$(printf '0x%x' "$ANVIL_CHAIN_ID")\""* ]] &&
     [[ $(anvil_call eth_getBalance '["0x0000000000000000000000000000000000000001","finalized"]') == *'"result"'* ]]
 }
+# Tests that set a chain back, or let it forget, start one of their own from this binary.
 anvil_env() {
+  export_line ANVIL "$(anvil_binary)"
   if is_given anvil; then
     pass_on EVM_RPC_URLS EVM_CHAIN_ID EVM_MNEMONIC_FILE
     return

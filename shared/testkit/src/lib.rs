@@ -3,8 +3,10 @@
 //! The servers are those of `scripts/stack`; `scripts/test` starts them and sets the environment.
 //! A development dependency: nothing in a worker's binary comes from here.
 
+mod anvil;
 mod topics;
 
+pub use anvil::Anvil;
 pub use topics::Seen;
 
 use runtime::{Env, FromEnv, Reader};

@@ -1,5 +1,7 @@
 //! The minting worker, and what people do with it.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use minting::commands::Command;
 use minting::{Config, Handler, prepare};
@@ -23,12 +25,12 @@ struct Cli {
     command: Option<Command>,
 }
 
-fn main() {
+fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(command) = cli.command {
+        return command.main();
+    }
     runtime::run(SERVICE, |process| async move {
-        if let Some(command) = cli.command {
-            return command.run(&process).await;
-        }
         if cli.common.check_config {
             return process.check_config::<Config>();
         }

@@ -41,6 +41,7 @@ pub struct Deployment {
 #[derive(Debug, Serialize, Deserialize)]
 struct State {
     chain_id: u64,
+    #[serde(flatten)]
     deployment: Deployment,
     nonce: u64,
     raw: Bytes,

@@ -5,9 +5,10 @@ mod deploy;
 mod status;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use messages::{AssetId, Tenant};
-use runtime::{Exit, Process};
+use runtime::{ConfigError, Env, Exit, FromEnv, Reader};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -47,18 +48,36 @@ pub struct DeployArgs {
 }
 
 impl Command {
-    /// Runs the command.
-    ///
-    /// # Errors
-    /// Each says what to do.
-    pub async fn run(self, process: &Process) -> anyhow::Result<Exit> {
+    /// Runs the command: the answer goes to the standard output, and nothing else does.
+    pub fn main(self) -> ExitCode {
+        // The worker's process does the same; these commands reach https endpoints and TLS databases too.
+        if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+            // It is installed already, by whoever runs this twice.
+        }
+        let ended = tokio::runtime::Runtime::new()
+            .map_err(anyhow::Error::from)
+            .and_then(|rt| rt.block_on(self.run()));
+        let exit = ended.unwrap_or_else(|error| {
+            eprintln!("minting: {error:#}");
+            Exit::from_error(&error)
+        });
+        ExitCode::from(exit.code())
+    }
+
+    async fn run(self) -> anyhow::Result<Exit> {
         match self {
-            Self::Deploy(args) => deploy::run(&process.load()?, &args).await,
-            Self::Status { json } => status::run(&process.load()?, json).await,
-            Self::Signers => status::signers(&process.load()?).await,
-            Self::Confirm { tenant, asset, json } => confirm::run(&process.load()?, &tenant, &asset, json).await,
+            Self::Deploy(args) => deploy::run(&load()?, &args).await,
+            Self::Status { json } => status::run(&load()?, json).await,
+            Self::Signers => status::signers(&load()?).await,
+            Self::Confirm { tenant, asset, json } => confirm::run(&load()?, &tenant, &asset, json).await,
         }
     }
+}
+
+fn load<C: FromEnv>() -> Result<C, ConfigError> {
+    let mut r = Reader::default();
+    let config = C::read(&Env::of_process(), &mut r);
+    r.finish(config)
 }
 
 pub use deploy::{Deployment, deploy};

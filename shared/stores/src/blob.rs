@@ -205,13 +205,9 @@ impl Blob {
             let (place, block_blob) = (&self.place, &block_blob);
             staging.push(async move {
                 let length = block.len() as u64;
-                call(place, async {
-                    block_blob
-                        .stage_block(&id, length, RequestContent::from(block.to_vec()), None)
-                        .await
-                })
-                .await
-                .map(|_| ())
+                call(place, async { block_blob.stage_block(&id, length, block.into(), None).await })
+                    .await
+                    .map(|_| ())
             });
         }
         while let Some(done) = staging.next().await {

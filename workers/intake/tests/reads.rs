@@ -108,14 +108,11 @@ async fn a_worker_that_deletes_the_entry_is_seen_at_once_and_the_cache_serves_be
     let mongo = house.corner.mongo().await;
     let record = document(&house, id);
     mongo.documents().insert_one(HumanReadable(record)).await.unwrap();
-    house
-        .get(DOCUMENT, &path)
-        .await
-        .is(200, "")
-        .text("state")
-        .eq("accepted")
-        .then_some(())
-        .expect("the entry answers");
+    assert_eq!(
+        house.get(DOCUMENT, &path).await.is(200, "").text("state"),
+        "accepted",
+        "the entry answers"
+    );
     house
         .corner
         .cache()

@@ -1,0 +1,160 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use bus::KafkaConfig;
+use clap::{Parser, Subcommand};
+use rdkafka::error::KafkaError;
+use runtime::{Env, Exit, Reader};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::child::{BecomeArgs, become_worker};
+use crate::run::{self, RunArgs};
+use crate::topics::{self, Cluster, TopicSpec};
+
+/// Prepares the topics of the pool, and runs its workers from zero on one machine
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create the topics of topics.yaml, or compare the cluster with it
+    Topics {
+        #[command(subcommand)]
+        command: TopicsCommand,
+    },
+    /// Start workers on lag by KEDA's rule for ScaledJobs, as processes, and let them end by themselves
+    Run(RunArgs),
+    #[command(name = crate::child::BECOME, hide = true)]
+    Become(BecomeArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum TopicsCommand {
+    /// Create what is missing, add partitions, set retention, and give every group its first offsets
+    Apply(TopicsArgs),
+    /// Say what differs; ends with 1 when something does
+    Check(TopicsArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct TopicsArgs {
+    /// The file that says what there should be
+    #[arg(long, value_name = "FILE", default_value = "scalers/topics.yaml")]
+    file: PathBuf,
+    /// Partitions of every topic that has more than one in the file; for tests
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    partitions_override: Option<u16>,
+}
+
+impl TopicsArgs {
+    fn read(&self) -> anyhow::Result<Vec<TopicSpec>> {
+        let mut wanted = topics::read(&self.file).map_err(misconfigured)?;
+        if let Some(n) = self.partitions_override {
+            wanted.iter_mut().filter(|t| t.partitions > 1).for_each(|t| t.partitions = n);
+        }
+        Ok(wanted)
+    }
+}
+
+/// Marks an error as one of the configuration.
+pub(crate) fn misconfigured(error: anyhow::Error) -> anyhow::Error {
+    Exit::Config.error().context(format!("{error:#}"))
+}
+
+/// Does what was asked and gives the exit status: 0, 1 when `check` found differences, else as the workers' table says.
+pub fn run(cli: Cli) -> ExitCode {
+    let outcome = match cli.command {
+        Command::Become(args) => become_worker(&args).map(|never| match never {}),
+        Command::Run(args) => in_runtime(async {
+            let env = Env::of_process();
+            let (stop, at_once) = follow_signals()?;
+            tokio::select! {
+                ended = run::run(args, &env, stop) => ended.map(|()| ExitCode::SUCCESS),
+                // The kernel tells the jobs, once more, when this process is gone.
+                () = at_once.cancelled() => Err(Exit::GraceExpired.error().context("told to stop a second time, ending at once")),
+            }
+        }),
+        Command::Topics { command } => in_runtime(on_topics(command)),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("scalers: {e:#}");
+            ExitCode::from(exit_of(&e).code())
+        }
+    }
+}
+
+/// What an error means: brokers that do not answer are away, the files and the environment are configuration.
+fn exit_of(error: &anyhow::Error) -> Exit {
+    if error.chain().any(|cause| cause.is::<KafkaError>()) {
+        Exit::Unavailable
+    } else {
+        Exit::from_error(error)
+    }
+}
+
+/// The main thread runs `main` itself, so that it is the one that starts processes.
+fn in_runtime(main: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let outcome = runtime.block_on(main);
+    // A look that is under way is not waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn on_topics(command: TopicsCommand) -> anyhow::Result<ExitCode> {
+    let mut r = Reader::default();
+    let kafka = KafkaConfig::read(&Env::of_process(), &mut r);
+    let cluster = Cluster::new(&r.finish(kafka)?)?;
+    match command {
+        TopicsCommand::Apply(args) => {
+            let wanted = args.read()?;
+            let mut changes = 0;
+            cluster
+                .apply(&wanted, |line| {
+                    changes += 1;
+                    println!("{line}");
+                })
+                .await?;
+            println!("{} topics are as {} says, {changes} changes", wanted.len(), args.file.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        TopicsCommand::Check(args) => {
+            let wanted = args.read()?;
+            let differences = cluster.check(&wanted).await?;
+            for line in &differences {
+                println!("{line}");
+            }
+            if differences.is_empty() {
+                println!("{} topics are as {} says", wanted.len(), args.file.display());
+                return Ok(ExitCode::SUCCESS);
+            }
+            println!("scalers topics apply --file {} changes what can be changed", args.file.display());
+            Ok(ExitCode::from(1))
+        }
+    }
+}
+
+/// Two tokens: cancelled at the first SIGTERM or Ctrl-C, and at the second.
+fn follow_signals() -> anyhow::Result<(CancellationToken, CancellationToken)> {
+    let mut term = signal(SignalKind::terminate()).context("SIGTERM cannot be followed")?;
+    let mut int = signal(SignalKind::interrupt()).context("SIGINT cannot be followed")?;
+    let (stop, at_once) = (CancellationToken::new(), CancellationToken::new());
+    let tokens = [stop.clone(), at_once.clone()];
+    tokio::spawn(async move {
+        for token in tokens {
+            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+            token.cancel();
+        }
+    });
+    Ok((stop, at_once))
+}

@@ -1,0 +1,176 @@
+//! Looks at topics and groups without ever joining a group.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, ensure};
+use bus::KafkaConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::engine::Partition;
+
+/// How long one question to the brokers may take.
+const CALL: Duration = Duration::from_secs(5);
+
+/// A group and the topic that it reads, seen from outside. Its calls block.
+pub struct Group {
+    consumer: BaseConsumer,
+    topic: String,
+    group: String,
+}
+
+/// What became of partitions without a committed offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seeded {
+    /// There were none.
+    Nothing,
+    /// So many begin at their first message now.
+    Partitions(usize),
+    /// The group has members, who commit for themselves; nobody else may.
+    LeftToMembers(usize),
+}
+
+impl Group {
+    /// Makes a client that knows the group's name but never subscribes, so it is no member.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the configuration.
+    pub fn new(kafka: &KafkaConfig, topic: &str, group: &str) -> anyhow::Result<Self> {
+        let (topic, group) = (kafka.name(topic), kafka.name(group));
+        let mut config = kafka.client("scalers");
+        config
+            .set("group.id", &group)
+            .set("enable.auto.commit", "false")
+            // KEDA counts up to the high watermark.
+            .set("isolation.level", "read_uncommitted")
+            .set("session.timeout.ms", "6000");
+        let consumer = config.create().context("the Kafka settings are refused")?;
+        Ok(Self { consumer, topic, group })
+    }
+
+    /// The topic's partitions with the group's offsets and the topic's ends.
+    ///
+    /// # Errors
+    /// When the brokers do not answer for every partition, as KEDA's trigger would fail.
+    pub fn partitions(&self) -> anyhow::Result<Vec<Partition>> {
+        self.drain_events();
+        let ids = self.partition_ids()?;
+        let committed = self.committed(&ids)?;
+        let mut partitions = Vec::with_capacity(ids.len());
+        for (id, committed) in ids.iter().zip(committed) {
+            let (_, end) = self.watermarks(*id)?;
+            partitions.push(Partition { committed, end: Some(end) });
+        }
+        Ok(partitions)
+    }
+
+    /// Commits the start of every partition that has no committed offset.
+    ///
+    /// # Errors
+    /// When the brokers do not answer, or refuse it for another reason than that the group has members.
+    pub fn seed(&self) -> anyhow::Result<Seeded> {
+        self.drain_events();
+        let ids = self.partition_ids()?;
+        let mut offsets = TopicPartitionList::new();
+        for (id, committed) in ids.iter().zip(self.committed(&ids)?) {
+            if committed.is_none() {
+                let (low, _) = self.watermarks(*id)?;
+                offsets.add_partition_offset(&self.topic, *id, Offset::Offset(low))?;
+            }
+        }
+        let count = offsets.count();
+        if count == 0 {
+            return Ok(Seeded::Nothing);
+        }
+        // Blocks for the session timeout at most, which is short here; nothing else waits for this thread.
+        #[allow(clippy::disallowed_methods)]
+        match self.consumer.commit(&offsets, CommitMode::Sync) {
+            Ok(()) => Ok(Seeded::Partitions(count)),
+            Err(e) => match e.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::UnknownMemberId | RDKafkaErrorCode::IllegalGeneration) => Ok(Seeded::LeftToMembers(count)),
+                _ => Err(anyhow!(e).context(format!("the offsets of group {} cannot be set", self.group))),
+            },
+        }
+    }
+
+    /// How many partitions have no committed offset.
+    ///
+    /// # Errors
+    /// When the brokers do not answer.
+    pub fn unseeded(&self) -> anyhow::Result<usize> {
+        let ids = self.partition_ids()?;
+        Ok(self.committed(&ids)?.iter().filter(|offset| offset.is_none()).count())
+    }
+
+    fn partition_ids(&self) -> anyhow::Result<Vec<i32>> {
+        let metadata = self
+            .consumer
+            .fetch_metadata(Some(&self.topic), CALL)
+            .context("the brokers do not answer")?;
+        let topic = metadata.topics().iter().find(|t| t.name() == self.topic);
+        let ids: Vec<i32> = topic.map(|t| t.partitions().iter().map(|p| p.id()).collect()).unwrap_or_default();
+        ensure!(
+            !ids.is_empty(),
+            "topic {} does not exist; scalers topics apply creates it",
+            self.topic
+        );
+        Ok(ids)
+    }
+
+    fn committed(&self, ids: &[i32]) -> anyhow::Result<Vec<Option<i64>>> {
+        let mut asked = TopicPartitionList::new();
+        for id in ids {
+            asked.add_partition(&self.topic, *id);
+        }
+        let found = self
+            .consumer
+            .committed_offsets(asked, CALL)
+            .with_context(|| format!("the offsets of group {} are not to be had", self.group))?;
+        let one = |id: &i32| {
+            let element = found
+                .find_partition(&self.topic, *id)
+                .ok_or_else(|| anyhow!("partition {id} was left out"))?;
+            element
+                .error()
+                .with_context(|| format!("the offset of partition {id} is not to be had"))?;
+            Ok(match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => None,
+            })
+        };
+        ids.iter().map(one).collect()
+    }
+
+    fn watermarks(&self, id: i32) -> Result<(i64, i64), KafkaError> {
+        self.consumer.fetch_watermarks(&self.topic, id, CALL)
+    }
+
+    /// Takes what librdkafka has to say off its queue, which would grow while brokers are away. A consumer without a
+    /// subscription gets no messages, so nothing but news of connections can be in it.
+    fn drain_events(&self) {
+        for _ in 0..1000 {
+            if self.consumer.poll(Duration::ZERO).is_none() {
+                break;
+            }
+        }
+    }
+}
+
+/// Repeats a call that blocks until it succeeds or the deadline has passed; then its last error.
+///
+/// # Errors
+/// The call's.
+pub async fn until<T, F>(deadline: Instant, call: F) -> anyhow::Result<T>
+where
+    T: Send + 'static,
+    F: Fn() -> anyhow::Result<T> + Clone + Send + 'static,
+{
+    loop {
+        match tokio::task::spawn_blocking(call.clone()).await? {
+            Ok(value) => return Ok(value),
+            Err(e) if Instant::now() >= deadline => return Err(e),
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}

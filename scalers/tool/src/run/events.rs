@@ -1,0 +1,171 @@
+//! What happens, for people as lines and for programs as JSON lines.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// When the file of events is as large as this it is put aside as `FILE.1`, over the one before.
+const LIMIT: u64 = 32 * 1024 * 1024;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// What a look at the lag showed; told when it is not what it was at the last look.
+    Poll {
+        worker: String,
+        lag: i64,
+        active: bool,
+        wanted: i64,
+        running: usize,
+    },
+    Started {
+        worker: String,
+        job: String,
+        pid: u32,
+        lag: i64,
+        log: PathBuf,
+    },
+    Ended {
+        worker: String,
+        job: String,
+        pid: u32,
+        /// `None` when a signal ended it.
+        exit_code: Option<i32>,
+        signal: Option<i32>,
+        elapsed_ms: u64,
+        log: PathBuf,
+    },
+    /// A look failed; told once, until one succeeds.
+    LookFailed { worker: String, error: String },
+    /// A job could not be started.
+    StartFailed { worker: String, error: String },
+    /// Jobs failed one after the other; the next waits.
+    Waiting { worker: String, failures: u32, wait_ms: u64 },
+    /// Told to stop: nothing is started any more.
+    Stopping { running: usize },
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    at: Timestamp,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+/// Where events go.
+pub struct Events {
+    sink: Sink,
+}
+
+enum Sink {
+    /// Lines for people on standard output.
+    People,
+    /// JSON lines on standard output, lines for people on standard error.
+    StandardOutput,
+    /// JSON lines in a file, lines for people on standard output.
+    File { path: PathBuf, file: File, bytes: u64 },
+}
+
+impl Events {
+    /// Opens the file of events, anew; `-` is standard output.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn to(path: Option<PathBuf>) -> anyhow::Result<Self> {
+        let sink = match path {
+            None => Sink::People,
+            Some(path) if path.as_os_str() == "-" => Sink::StandardOutput,
+            Some(path) => Sink::File {
+                file: open(&path)?,
+                path,
+                bytes: 0,
+            },
+        };
+        Ok(Self { sink })
+    }
+
+    /// Tells an event.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn tell(&mut self, event: &Event) -> anyhow::Result<()> {
+        let at = Timestamp::now();
+        self.say(&format!("{} {}", at.strftime("%H:%M:%S"), words(event)));
+        let line = || serde_json::to_string(&Line { at, event }).map(|json| json + "\n");
+        match &mut self.sink {
+            Sink::People => {}
+            Sink::StandardOutput => print!("{}", line()?),
+            Sink::File { path, file, bytes } => {
+                let line = line()?;
+                if *bytes + line.len() as u64 > LIMIT {
+                    let mut aside = path.clone().into_os_string();
+                    aside.push(".1");
+                    std::fs::rename(&*path, aside).with_context(|| format!("{} cannot be put aside", path.display()))?;
+                    *file = open(path)?;
+                    *bytes = 0;
+                }
+                file.write_all(line.as_bytes())
+                    .with_context(|| format!("{} cannot be written", path.display()))?;
+                *bytes += line.len() as u64;
+            }
+        }
+        Ok(())
+    }
+
+    /// A line for people.
+    pub fn say(&self, line: &str) {
+        match self.sink {
+            Sink::People | Sink::File { .. } => println!("{line}"),
+            Sink::StandardOutput => eprintln!("{line}"),
+        }
+    }
+}
+
+fn open(path: &std::path::Path) -> anyhow::Result<File> {
+    File::create(path).with_context(|| format!("{} cannot be written", path.display()))
+}
+
+fn words(event: &Event) -> String {
+    match event {
+        Event::Poll {
+            worker,
+            lag,
+            active: _,
+            wanted,
+            running,
+        } => format!("{worker:<10} lag {lag}: {wanted} jobs wanted, {running} running"),
+        Event::Started { worker, pid, log, .. } => format!("{worker:<10} job started, process {pid}, log {}", log.display()),
+        Event::Ended {
+            worker,
+            pid,
+            exit_code,
+            signal,
+            elapsed_ms,
+            ..
+        } => {
+            let how = match (exit_code, signal) {
+                (Some(code), _) => format!("exit {code}"),
+                (None, Some(signal)) => format!("signal {signal}"),
+                (None, None) => "unknown status".to_owned(),
+            };
+            format!(
+                "{worker:<10} job ended, process {pid}, {how}, after {:.1} s",
+                *elapsed_ms as f64 / 1000.0
+            )
+        }
+        Event::LookFailed { worker, error } => format!("{worker:<10} the lag is not to be had, going on: {error}"),
+        Event::StartFailed { worker, error } => format!("{worker:<10} a job could not be started: {error}"),
+        Event::Waiting { worker, failures, wait_ms } => {
+            format!(
+                "{worker:<10} {failures} jobs failed in a row, the next waits {:.1} s",
+                *wait_ms as f64 / 1000.0
+            )
+        }
+        Event::Stopping { running } => format!("stopping, {running} jobs are told to end"),
+    }
+}

@@ -4,9 +4,11 @@
 //! A development dependency: nothing in a worker's binary comes from here.
 
 mod anvil;
+mod pool;
 mod topics;
 
 pub use anvil::Anvil;
+pub use pool::{Pool, Program, RECIPIENT, UNITS, until};
 pub use topics::Seen;
 
 use runtime::{Env, FromEnv, Reader};

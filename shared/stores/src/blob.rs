@@ -313,22 +313,22 @@ fn blocks<S, E>(stream: S) -> impl Stream<Item = Result<Bytes, E>>
 where
     S: Stream<Item = Result<Bytes, E>>,
 {
-    futures::stream::try_unfold(
-        (Box::pin(stream), BytesMut::new(), false),
-        |(mut stream, mut buffer, mut ended)| async move {
-            while buffer.len() < BLOCK && !ended {
+    futures::stream::try_unfold((Box::pin(stream), Bytes::new()), |(mut stream, mut pending)| async move {
+        // Of exactly one block's size: a buffer that grows would end up with twice that.
+        let mut block = BytesMut::with_capacity(BLOCK);
+        while block.len() < BLOCK {
+            if pending.is_empty() {
                 match stream.as_mut().try_next().await? {
-                    Some(bytes) => buffer.extend_from_slice(&bytes),
-                    None => ended = true,
+                    Some(bytes) => pending = bytes,
+                    None => break,
                 }
             }
-            if buffer.is_empty() {
-                return Ok(None);
-            }
-            let block = buffer.split_to(buffer.len().min(BLOCK)).freeze();
-            Ok(Some((block, (stream, buffer, ended))))
-        },
-    )
+            let fits = pending.len().min(BLOCK - block.len());
+            block.extend_from_slice(&pending.split_to(fits));
+        }
+        let full = !block.is_empty();
+        Ok(full.then(|| (block.freeze(), (stream, pending))))
+    })
 }
 
 fn stalling(stream: BlobBody) -> impl Stream<Item = Result<Bytes, StoreError>> + Send {

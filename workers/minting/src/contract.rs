@@ -2,7 +2,7 @@
 
 use alloy::primitives::{Address, B256, Bytes, U256};
 use alloy::sol;
-use alloy::sol_types::{SolCall, SolError, SolInterface};
+use alloy::sol_types::{SolError, SolInterface};
 use anyhow::Context as _;
 
 use crate::records::MintItem;
@@ -68,9 +68,12 @@ impl Outcome {
 }
 
 /// The call that mints these items.
-pub fn mint_batch(items: &[&MintItem]) -> anyhow::Result<Bytes> {
+///
+/// # Errors
+/// When an item's key is no key.
+pub fn mint_call(items: &[&MintItem]) -> anyhow::Result<AssetToken::mintBatchCall> {
     let items = items.iter().map(|item| encode(item)).collect::<anyhow::Result<_>>()?;
-    Ok(AssetToken::mintBatchCall { items }.abi_encode().into())
+    Ok(AssetToken::mintBatchCall { items })
 }
 
 fn encode(item: &MintItem) -> anyhow::Result<AssetToken::Item> {

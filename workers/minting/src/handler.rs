@@ -138,17 +138,8 @@ impl Handler {
         fresh: bool,
     ) -> Result<Vec<MintItem>, Error> {
         let mut stored = self.stored(orders).await?;
-        if fresh || stored.len() < orders.len() {
-            let missing: Vec<_> = orders
-                .iter()
-                .map(|o| &o.wanted)
-                .filter(|w| !stored.contains_key(&w.key))
-                .cloned()
-                .collect();
-            self.office.ledger.enrol(&missing).await?;
-            if self.reopen(orders, &stored, fresh).await? || !missing.is_empty() {
-                stored = self.stored(orders).await?;
-            }
+        if self.complete(orders, &stored, fresh).await? {
+            stored = self.stored(orders).await?;
         }
         let judged: Vec<(&Order, &MintItem, Verdict)> = orders
             .iter()
@@ -167,7 +158,9 @@ impl Handler {
                     set(answers, order.slot, answer);
                     settled.push(order.slot);
                 }
-                None => waiting.push((*item).clone()),
+                None if *verdict == Verdict::Wait => waiting.push((*item).clone()),
+                // Somebody else has just let it end: it is taken over at the next look.
+                None => {}
             }
         }
         orders.retain(|order| !settled.contains(&order.slot));
@@ -180,17 +173,22 @@ impl Handler {
         Ok(items.into_iter().map(|item| (item.key.clone(), item)).collect())
     }
 
-    /// Takes over items that ended unminted. True when there was one.
-    async fn reopen(&self, orders: &[Order], stored: &HashMap<String, MintItem>, fresh: bool) -> Result<bool, Error> {
-        let mut any = false;
-        for order in orders {
-            let Some(item) = stored.get(&order.wanted.key) else { continue };
-            if order::judge(item, &order.wanted, fresh) == Verdict::Reopen {
-                self.office.ledger.reopen(item, &order.wanted).await?;
-                any = true;
+    /// Enters items that are not there, and takes over those that ended unminted. True when there was one.
+    async fn complete(&self, orders: &[Order], stored: &HashMap<String, MintItem>, fresh: bool) -> Result<bool, Error> {
+        let mut missing = Vec::new();
+        let mut reopened = false;
+        for Order { wanted, .. } in orders {
+            match stored.get(&wanted.key) {
+                None => missing.push(wanted.clone()),
+                Some(item) if order::judge(item, wanted, fresh) == Verdict::Reopen => {
+                    self.office.ledger.reopen(item, wanted).await?;
+                    reopened = true;
+                }
+                Some(_) => {}
             }
         }
-        Ok(any)
+        self.office.ledger.enrol(&missing).await?;
+        Ok(reopened || !missing.is_empty())
     }
 
     async fn write_sections(&self, judged: &[(&Order, &MintItem, Verdict)], ctx: &Context, fresh: bool) -> Result<(), Error> {

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use stores::records::Reason;
 use tracing::{info, warn};
 
-use crate::contract::{AssetToken, Outcome, mint_batch};
+use crate::contract::{AssetToken, Outcome, mint_call};
 use crate::desk::Desk;
 use crate::error::Error;
 use crate::fees::Fees;
@@ -62,8 +62,7 @@ impl Desk {
 
     /// What the contract would do with these items now.
     async fn simulate(&self, items: &[MintItem]) -> Result<Vec<Outcome>, Error> {
-        let data = mint_batch(&items.iter().collect::<Vec<_>>()).map_err(Error::Fault)?;
-        let call = AssetToken::mintBatchCall::abi_decode(&data).map_err(|e| Error::Fault(e.into()))?;
+        let call = mint_call(&items.iter().collect::<Vec<_>>()).map_err(Error::Fault)?;
         let codes = self.office.chain.view("a simulated mint", Some(self.signer), call).await?;
         let outcomes: Option<Vec<_>> = codes.into_iter().map(Outcome::from_code).collect();
         let odd = || Error::Refused {
@@ -75,7 +74,7 @@ impl Desk {
 
     async fn plan_part(&self, items: &[&MintItem], now: Timestamp) -> Result<Planned, Error> {
         let chain = &self.office.chain;
-        let data = mint_batch(items).map_err(Error::Fault)?;
+        let data = Bytes::from(mint_call(items).map_err(Error::Fault)?.abi_encode());
         let (head, market) = tokio::try_join!(chain.head(), chain.market())?;
         let limit = GAS_LIMIT.min(head.gas_limit);
         let gas = match self.estimate(&data).await {
@@ -108,7 +107,7 @@ impl Desk {
     /// Takes a nonce that nobody will take, so that those after it can be mined: an empty batch.
     pub(crate) async fn fill_gap(&self, nonce: u64, head: u64, now: Timestamp) -> Result<(), Error> {
         warn!(signer = %self.signer, nonce, "a nonce was lost, filling the gap with an empty batch");
-        let data = mint_batch(&[]).map_err(Error::Fault)?;
+        let data = Bytes::from(mint_call(&[]).map_err(Error::Fault)?.abi_encode());
         let gas = self.estimate(&data).await?.saturating_mul(115) / 100 + 20_000;
         let fees = Fees::first(self.office.chain.market().await?, self.office.mint.max_fee);
         let attempt = self.attempt(self.transaction(data, gas, fees), nonce, &[], head, now).await?;

@@ -79,6 +79,8 @@ async fn two_processes_on_one_partition_mint_each_asset_once() {
     assert_eq!(distinct(ids), 20, "both say the same of what they share");
     bench.assert_minted_once(&[left, right].concat()).await;
     assert_eq!(bench.attempts().await.len() as u64, bench.nonce().await);
+    let carried: usize = bench.attempts().await.iter().map(|a| a.items.len()).sum();
+    assert_eq!(carried, 20, "each item in one transaction, by one of the two");
     bench.end().await;
 }
 
@@ -190,6 +192,55 @@ async fn a_node_that_is_away_is_waited_for_with_one_that_answers_beside_it() {
     until_minted(&bench, &events).await;
     bench.assert_minted_once(&events).await;
     assert_eq!(bench.nonce().await, 1);
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_final_that_one_endpoint_does_not_have() {
+    let mut bench = Bench::new().await;
+    let other_chain = testkit::Anvil::start();
+    let only = bench.anvil.url.clone();
+    bench.corner.set("EVM_RPC_URLS", format!("{only},{}", other_chain.url));
+    let events = bench.requests("a", 2);
+    let (handler, ctx) = (bench.handler().await, bench.ctx());
+    let (answers, ()) = tokio::join!(within("endpoints that differ", handler.handle_batch(&events, &ctx)), async {
+        let hash = bench.pending().await;
+        // Long final at the one, and on the other's chain there are enough final blocks too.
+        eventually("deep block", || async {
+            let receipt = bench.anvil.call("eth_getTransactionReceipt", json!([hash])).await;
+            let block = number(&receipt["blockNumber"])?;
+            let finals = [&bench.anvil, &other_chain].map(|a| a.call("eth_getBlockByNumber", json!(["finalized", false])));
+            let finals = futures::future::join_all(finals).await;
+            finals
+                .iter()
+                .all(|f| number(&f["number"]).is_some_and(|n| n > block + 10))
+                .then_some(())
+        })
+        .await;
+        ctx.cancel.cancel();
+    });
+    assert!(answers.iter().all(|a| matches!(a, Err(Failure::Cancelled))), "{answers:?}");
+    assert_eq!(bench.item(&events[0]).await.unwrap().state, ItemState::Planned);
+    assert_eq!(bench.attempts().await[0].state, AttemptState::Open);
+    bench.corner.set("EVM_RPC_URLS", only);
+    until_minted(&bench, &events).await;
+    assert_eq!(bench.nonce().await, 1);
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_that_has_lost_what_was_final_is_not_minted_on() {
+    let bench = Bench::new().await;
+    let handler = bench.handler().await;
+    let snapshot = bench.anvil.call("evm_snapshot", json!([])).await;
+    minted(within("a mint", handler.handle_batch(&bench.requests("a", 1), &bench.ctx())).await);
+    bench.anvil.call("evm_revert", json!([snapshot])).await;
+    let answer = within("a chain that was set back", handler.handle(&bench.request("b"), &bench.ctx())).await;
+    assert!(
+        matches!(&answer, Err(Failure::Unavailable(e)) if e.to_string().contains("set back")),
+        "{answer:?}"
+    );
+    assert_eq!(bench.attempts().await.len(), 1);
     bench.end().await;
 }
 
@@ -315,6 +366,7 @@ async fn a_gap_of_nonces_is_filled() {
     });
     minted(answers);
     bench.assert_minted_once(&second).await;
+    assert!(bench.attempts().await.iter().any(|a| a.nonce == 0 && a.items.is_empty()));
     // What was lost is minted when its message comes again.
     until_minted(&bench, &first).await;
     bench.assert_minted_once(&first).await;
@@ -327,4 +379,8 @@ fn pool_hashes(pool: &serde_json::Value, nonce: &str) -> Vec<String> {
     let by_sender = ["pending", "queued"].into_iter().filter_map(|part| pool[part].as_object());
     let senders = by_sender.flat_map(|senders| senders.values());
     senders.filter_map(|txs| txs[nonce]["hash"].as_str().map(str::to_owned)).collect()
+}
+
+fn number(value: &serde_json::Value) -> Option<u64> {
+    u64::from_str_radix(value.as_str()?.trim_start_matches("0x"), 16).ok()
 }

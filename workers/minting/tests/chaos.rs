@@ -4,6 +4,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bson::doc;
@@ -121,7 +122,16 @@ async fn a_transaction_that_the_pool_drops_is_sent_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_that_is_taken_back_before_it_is_final_is_nothing() {
-    let bench = Bench::new().await;
+    let mut bench = Bench::new().await;
+    let looks = Arc::new(AtomicUsize::new(0));
+    let counted = looks.clone();
+    let plan = move |method: &str, _| {
+        counted.fetch_add(usize::from(method == "eth_getTransactionReceipt"), Ordering::SeqCst);
+        Fault::None
+    };
+    bench
+        .corner
+        .set("EVM_RPC_URLS", support::proxy::start(&bench.anvil.url, Arc::new(plan)).await);
     let (handler, ctx) = (bench.handler().await, bench.ctx());
     let events = bench.requests("a", 3);
     bench.pause_blocks().await;
@@ -130,6 +140,13 @@ async fn a_block_that_is_taken_back_before_it_is_final_is_nothing() {
         bench.mine(1).await;
         let receipt = bench.anvil.call("eth_getTransactionReceipt", json!([hash])).await;
         let first = receipt["blockHash"].as_str().expect("it is mined").to_owned();
+        // The worker has seen it in its block, and seen it again.
+        let before = looks.load(Ordering::SeqCst);
+        eventually("look at the receipt", || async {
+            (looks.load(Ordering::SeqCst) >= before + 3).then_some(())
+        })
+        .await;
+        assert_eq!(bench.item(&events[0]).await.unwrap().state, ItemState::Planned);
         bench.anvil.call("anvil_reorg", json!([1, []])).await;
         let receipt = bench.anvil.call("eth_getTransactionReceipt", json!([hash])).await;
         assert!(receipt.is_null(), "{receipt}");

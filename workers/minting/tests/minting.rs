@@ -42,6 +42,18 @@ async fn twenty_assets_are_minted_in_one_transaction_and_a_redelivery_finds_them
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_assets_fit_one_transaction() {
+    let bench = Bench::new().await;
+    let events = bench.requests("a", 100);
+    minted(within("a hundred mints", bench.handler().await.handle_batch(&events, &bench.ctx())).await);
+    bench.assert_minted_once(&events).await;
+    assert_eq!(bench.nonce().await, 1);
+    let receipt = bench.attempts().await.pop().unwrap().receipt.unwrap();
+    assert!(receipt.gas_used < 6_000_000, "{receipt:?}");
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_issuance_an_asset_and_the_same_event_for_everybody_who_asks() {
     let bench = Bench::new().await;
     let handler = bench.handler().await;

@@ -82,7 +82,10 @@ async fn killed_at_random(victim: &str) {
     let at_work = || pool.log(victim).matches("partitions assigned").count();
     let mut seen = 0;
     let kills = run_pool(&pool, victim, async |worker| {
-        until("the victim is at work, or has ended", Duration::from_secs(60), async || at_work() > seen || worker.ended().is_some()).await;
+        until("the victim is at work, or has ended", Duration::from_secs(60), async || {
+            at_work() > seen || worker.ended().is_some()
+        })
+        .await;
         seen = at_work();
         tokio::time::sleep(Duration::from_millis(rand::rng().random_range(0..500))).await;
         let alive = worker.ended().is_none();

@@ -11,6 +11,10 @@ use uuid::Uuid;
 
 use crate::{AssetId, Hash32, Tenant};
 
+mod income;
+
+pub use income::{Frequency, Income, OperatingExpense, Tenancy, TerminalNoiBasis};
+
 /// The schema that sheets of this shape name.
 pub const SCHEMA: &str = "asset-fact-sheet/1";
 
@@ -206,6 +210,8 @@ pub struct FactSheet {
     pub physical: Physical,
     #[serde(default)]
     pub market: Market,
+    #[serde(default, skip_serializing_if = "Income::is_empty")]
+    pub income: Income,
     pub sources: Vec<Source>,
     #[serde(default)]
     pub conflicts: Vec<Conflict>,

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::civil::Date;
-use messages::facts::{AdjustmentRates, Comparable, Conflict, ConflictRule, Fact, FactSheet, Identity, Market, Physical, SCHEMA, Source};
+use messages::facts::{AdjustmentRates, Comparable, Conflict, ConflictRule, Fact, FactSheet, Identity, Income, Market, Physical, SCHEMA, Source};
 use messages::{AssetKey, Hash32, MissingFacts};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -266,6 +266,7 @@ impl Picked {
                     per_year_of_age: self.take("market.adjustment_rates.per_year_of_age"),
                 },
             },
+            income: Income::default(),
             sources,
             conflicts: std::mem::take(&mut self.conflicts),
         }

@@ -105,6 +105,7 @@ pub fn sheet_of(tenant: Tenant, asset_id: &str) -> FactSheet {
             sha256: Hash32([7; 32]),
             detected_type: "application/json".to_owned(),
         }],
+        income: messages::facts::Income::default(),
         conflicts: Vec::new(),
     }
 }

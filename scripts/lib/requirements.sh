@@ -26,6 +26,13 @@ shellcheck|any|scripts/check|shellcheck|
 TABLE
 }
 
+# The same for what only scripts/stack up --with NAME needs; a row is found by the server's name.
+# shellcheck disable=SC2034  # read by scripts/doctor
+declare -A OPTIONAL_REQUIREMENTS=(
+  [clamd]='clamd|1.0|optional: scans documents|clamav-daemon|'
+  [prometheus]='prometheus|2.30|optional: keeps what the intake measures|prometheus|'
+)
+
 # shellcheck disable=SC2034  # read by scripts/doctor
 NEEDED_DISK_GIB=10
 # shellcheck disable=SC2034
@@ -46,6 +53,8 @@ tool_version() {
     node) node --version 2>/dev/null | tr -d v ;;
     python3) python3 --version 2>/dev/null | cut -d ' ' -f 2 ;;
     redis-server) redis-server --version 2>/dev/null | sed -n 's/.* v=\([0-9.]*\).*/\1/p' ;;
+    clamd) clamd --version 2>/dev/null | sed -n 's/^ClamAV \([0-9.]*\).*/\1/p' ;;
+    prometheus) prometheus --version 2>&1 | sed -n 's/^prometheus, version \([0-9.]*\).*/\1/p' ;;
     jq) jq --version 2>/dev/null | grep -oE '[0-9]+(\.[0-9]+)+' ;;
     *) command -v "$1" >/dev/null && printf any ;;
   esac

@@ -19,19 +19,19 @@ SERVERS=(kafka mongodb redis azurite anvil issuer)
 STORES=(kafka mongodb redis azurite anvil)
 # Servers that only --with starts.
 # shellcheck disable=SC2034
-OPTIONAL_SERVERS=()
+OPTIONAL_SERVERS=(clamd prometheus)
 
 for file in "${BASH_SOURCE[0]%/*}"/servers/*.sh; do
   # shellcheck source=/dev/null
   source "$file"
 done
 
-# port NAME: the one table of offsets from STACK_PORT_BASE (+7 clamd and +8 prometheus are kept free).
+# port NAME: the one table of offsets from STACK_PORT_BASE.
 port() {
   local offset
   case $1 in
     kafka) offset=0 ;; controller) offset=1 ;; mongodb) offset=2 ;; redis) offset=3 ;; azurite) offset=4 ;;
-    anvil) offset=5 ;; issuer) offset=6 ;; kafka-sasl) offset=9 ;; intake) offset=10 ;; intake-metrics) offset=11 ;;
+    anvil) offset=5 ;; issuer) offset=6 ;; clamd) offset=7 ;; prometheus) offset=8 ;; kafka-sasl) offset=9 ;; intake) offset=10 ;; intake-metrics) offset=11 ;;
     *) die "no port is planned for $1" ;;
   esac
   printf '%s\n' $((STACK_PORT_BASE + offset))
@@ -99,7 +99,7 @@ check_ports() {
 
 stack_env() {
   local name
-  for name in "${SERVERS[@]}"; do "${name}_env"; done
+  for name in "${SERVERS[@]}" "${OPTIONAL_SERVERS[@]}"; do "${name}_env"; done
   export_line STACK_PORT_BASE "$STACK_PORT_BASE"
   export_line STACK_INTAKE_HTTP_ADDR "127.0.0.1:$(port intake)"
   export_line STACK_INTAKE_METRICS_ADDR "127.0.0.1:$(port intake-metrics)"

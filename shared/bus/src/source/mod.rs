@@ -1,19 +1,24 @@
 //! The thread that owns the consumer. It only polls: it never waits for a handler, and goes on polling while the
 //! process drains, so that librdkafka's callbacks run whatever the handlers do.
 
+mod callbacks;
+mod weight;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::{Message as _, OwnedMessage};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc::UnboundedSender;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
+
+use callbacks::{Context, list};
+pub(crate) use weight::Weighed;
+use weight::Weights;
 
 use crate::{GroupProtocol, KafkaConfig, sys};
 
@@ -65,44 +70,6 @@ pub(crate) enum ToKafka {
     Stop,
     /// Leave the group and end.
     Close,
-}
-
-/// How much the loop holds, so that the thread can pause fetching without asking.
-#[derive(Default)]
-struct Weights {
-    messages: AtomicUsize,
-    bytes: AtomicUsize,
-}
-
-impl Weights {
-    fn above(&self, messages: usize, bytes: usize) -> bool {
-        self.messages.load(Ordering::Relaxed) > messages || self.bytes.load(Ordering::Relaxed) > bytes
-    }
-}
-
-/// A message that counts against the bound for as long as it is held.
-pub(crate) struct Weighed {
-    pub message: OwnedMessage,
-    bytes: usize,
-    weights: Arc<Weights>,
-}
-
-impl Weighed {
-    fn new(message: OwnedMessage, weights: Arc<Weights>) -> Self {
-        let length = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
-        // Headers and what keeping a message costs are about half a kilobyte.
-        let bytes = length(message.payload()) + length(message.key()) + 512;
-        weights.messages.fetch_add(1, Ordering::Relaxed);
-        weights.bytes.fetch_add(bytes, Ordering::Relaxed);
-        Self { message, bytes, weights }
-    }
-}
-
-impl Drop for Weighed {
-    fn drop(&mut self) {
-        self.weights.messages.fetch_sub(1, Ordering::Relaxed);
-        self.weights.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
 }
 
 /// The running thread.
@@ -324,122 +291,5 @@ impl Thread {
         self.say(FromKafka::Closed);
         // The process ends with `_exit`; waiting for librdkafka's threads would only take time.
         std::mem::forget(self.consumer);
-    }
-}
-
-fn list(topic: &str, offsets: &[(i32, i64)]) -> KafkaResult<TopicPartitionList> {
-    let mut tpl = TopicPartitionList::with_capacity(offsets.len());
-    for (partition, offset) in offsets {
-        tpl.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
-    }
-    Ok(tpl)
-}
-
-fn partitions(tpl: &TopicPartitionList) -> Vec<i32> {
-    tpl.elements()
-        .iter()
-        .map(rdkafka::topic_partition_list::TopicPartitionListElem::partition)
-        .collect()
-}
-
-/// librdkafka's callbacks; they run on the polling thread, inside `poll`.
-pub(crate) struct Context {
-    events: UnboundedSender<FromKafka>,
-    topic: String,
-    closing: AtomicBool,
-    paused: AtomicBool,
-    /// Partitions have come since the thread last looked.
-    assigned: AtomicBool,
-}
-
-impl Context {
-    fn revoked(&self, consumer: &BaseConsumer<Self>, taken: Vec<i32>) {
-        if consumer.assignment_lost() {
-            drop(self.events.send(FromKafka::Lost(taken)));
-            return;
-        }
-        let (reply, answer) = mpsc::sync_channel(1);
-        if self.events.send(FromKafka::Revoked { partitions: taken, reply }).is_err() {
-            return;
-        }
-        let Ok(offsets) = answer.recv_timeout(REVOKE_WAIT + Duration::from_millis(500)) else {
-            return;
-        };
-        if offsets.is_empty() {
-            return;
-        }
-        let committed = list(&self.topic, &offsets)
-            .map_err(|e| e.to_string())
-            .and_then(|tpl| sys::commit_and_wait(consumer, &tpl, REVOKE_COMMIT).map_err(|e| e.to_string()));
-        if let Err(error) = committed {
-            warn!(
-                error,
-                "what was done could not be committed before its partitions were given up: it will be done again"
-            );
-        }
-    }
-}
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-                warn!(kafka.facility = fac, kafka.message = message, "librdkafka")
-            }
-            RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-                info!(kafka.facility = fac, kafka.message = message, "librdkafka")
-            }
-            RDKafkaLogLevel::Debug => debug!(kafka.facility = fac, kafka.message = message, "librdkafka"),
-        }
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        debug!(error = %error, reason, "librdkafka reported an error");
-    }
-}
-
-impl ConsumerContext for Context {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        match rebalance {
-            Rebalance::Revoke(tpl) if !self.closing.load(Ordering::Relaxed) => {
-                self.revoked(consumer, partitions(tpl));
-                // A partition that goes paused comes back paused, and is never fetched again.
-                if self.paused.load(Ordering::Relaxed)
-                    && let Err(e) = consumer.resume(tpl)
-                {
-                    warn!(error = %e, "fetching could not be resumed before its partitions were given up");
-                }
-            }
-            Rebalance::Revoke(_) | Rebalance::Assign(_) | Rebalance::Error(_) => {}
-        }
-    }
-
-    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        match rebalance {
-            Rebalance::Assign(tpl) => {
-                self.assigned.store(true, Ordering::Relaxed);
-                drop(self.events.send(FromKafka::Assigned(partitions(tpl))));
-            }
-            Rebalance::Error(e) => drop(self.events.send(FromKafka::Error(e.clone()))),
-            Rebalance::Revoke(_) => {}
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let committed = match result {
-            Ok(()) => {
-                let element_error = offsets.elements().iter().find_map(|e| e.error().err());
-                match element_error.and_then(|e| e.rdkafka_error_code()) {
-                    None => Ok(offsets
-                        .elements()
-                        .iter()
-                        .filter_map(|e| Some((e.partition(), e.offset().to_raw()?)))
-                        .collect()),
-                    Some(code) => Err(code),
-                }
-            }
-            Err(e) => Err(e.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
-        };
-        drop(self.events.send(FromKafka::Committed(committed)));
     }
 }

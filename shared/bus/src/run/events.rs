@@ -1,0 +1,166 @@
+//! What Kafka says, and what the loop makes of it.
+
+use std::hash::BuildHasher as _;
+use std::time::Instant;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
+use runtime::Exit;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
+
+use super::{Commit, Loop, REPEAT, Revoking};
+use crate::Worker;
+use crate::attempt::Held;
+use crate::source::{FromKafka, REVOKE_WAIT, Weighed};
+
+impl<W: Worker> Loop<W> {
+    pub(super) fn take_event(&mut self, event: FromKafka) -> Option<Exit> {
+        match event {
+            FromKafka::Record(weighed) => self.take_record(weighed),
+            FromKafka::EndOfPartition { partition, position } => {
+                self.asked_starts = false;
+                self.core.end_of_partition(partition, position);
+            }
+            FromKafka::Assigned(partitions) => {
+                debug!(?partitions, "partitions assigned");
+                self.meters.rebalance("assigned");
+                self.assigned = true;
+                self.brokers_down = false;
+                self.asked_starts = false;
+                partitions.into_iter().for_each(|p| self.core.assign(p));
+            }
+            FromKafka::Revoked { partitions, reply } => {
+                debug!(?partitions, "partitions revoked");
+                self.meters.rebalance("revoked");
+                // Handlers that wait for something far away should not: the next owner will.
+                self.epoch.cancel();
+                self.revoking = Some(Revoking {
+                    partitions,
+                    reply,
+                    until: Instant::now() + REVOKE_WAIT,
+                });
+            }
+            FromKafka::Lost(partitions) => {
+                warn!(?partitions, "partitions lost without being asked");
+                self.meters.rebalance("lost");
+                self.epoch.cancel();
+                self.epoch = CancellationToken::new();
+                partitions.into_iter().for_each(|p| {
+                    self.core.revoke(p);
+                });
+            }
+            FromKafka::Committed(result) => self.take_commit(result),
+            FromKafka::Starts { start, committed } => {
+                self.core.committed(&committed);
+                start
+                    .into_iter()
+                    .for_each(|(partition, offset)| self.core.start_at(partition, offset));
+                self.asked_starts = false;
+                self.repeat_at = Instant::now() + REPEAT;
+            }
+            FromKafka::FetchingAgain => self.core.fetching_again(),
+            FromKafka::Error(e) => return self.take_error(&e),
+            FromKafka::Closed => return Some(Exit::Internal),
+        }
+        None
+    }
+
+    pub(super) fn take_record(&mut self, weighed: Weighed) {
+        self.count.received += 1;
+        self.meters.consumed(1);
+        let message = &weighed.message;
+        // A message without a key waits for nobody: its offset is its lane.
+        let lane = message
+            .key()
+            .map_or_else(|| self.hasher.hash_one(message.offset()), |key| self.hasher.hash_one(key));
+        let (partition, offset) = (message.partition(), message.offset());
+        self.core.record(
+            partition,
+            offset,
+            lane,
+            Held {
+                weighed,
+                first_failure: None,
+            },
+        );
+    }
+
+    /// Answers the thread that waits in the rebalance callback, once nothing is in flight or the time is up.
+    pub(super) fn answer_revocation(&mut self, now: Instant) {
+        let Some(revoking) = self
+            .revoking
+            .take_if(|r| now >= r.until || self.core.in_flight_of(&r.partitions) == 0)
+        else {
+            return;
+        };
+        let offsets = self
+            .core
+            .to_commit()
+            .into_iter()
+            .filter(|(p, _)| revoking.partitions.contains(p))
+            .collect();
+        revoking.partitions.iter().for_each(|p| {
+            self.core.revoke(*p);
+        });
+        // The thread may have waited long enough and gone on.
+        drop(revoking.reply.try_send(offsets));
+        self.epoch = CancellationToken::new();
+    }
+
+    pub(super) fn take_commit(&mut self, result: Result<Vec<(i32, i64)>, RDKafkaErrorCode>) {
+        self.commit = Commit::Idle;
+        match result {
+            Ok(offsets) => {
+                self.meters.commit("ok");
+                self.core.committed(&offsets);
+            }
+            Err(code) => {
+                // Who owns what is about to change, or the coordinator moves: the next commit tells.
+                self.meters.commit("refused");
+                self.repeat_at = Instant::now() + REPEAT;
+                debug!(error = %code, "a commit was refused, it will be repeated");
+            }
+        }
+    }
+
+    pub(super) fn take_error(&mut self, e: &KafkaError) -> Option<Exit> {
+        let code = e.rdkafka_error_code();
+        match code {
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                error!(
+                    topic = self.config.kafka.name(W::NAME),
+                    "the topic does not exist: run `scalers topics apply`"
+                );
+                Some(Exit::Config)
+            }
+            Some(
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed
+                | RDKafkaErrorCode::SaslAuthenticationFailed
+                | RDKafkaErrorCode::Authentication,
+            ) => {
+                error!(error = %e, "the broker refuses us: check KAFKA_SASL_USERNAME, its password and its ACLs");
+                Some(Exit::NotAuthorised)
+            }
+            Some(RDKafkaErrorCode::UnsupportedVersion | RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::FencedInstanceId) => {
+                error!(error = %e, "the broker does not speak this group protocol: check KAFKA_GROUP_PROTOCOL");
+                Some(Exit::Protocol)
+            }
+            Some(RDKafkaErrorCode::AllBrokersDown) => {
+                self.brokers_down = true;
+                warn!("no broker can be reached, waiting");
+                None
+            }
+            _ if matches!(e, KafkaError::MessageConsumptionFatal(_)) => {
+                error!(error = %e, "the consumer cannot go on");
+                Some(Exit::Internal)
+            }
+            _ => {
+                warn!(error = %e, "kafka reported an error, going on");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The end: the last commit, and out of the group.
+
+use std::time::{Duration, Instant};
+
+use runtime::Exit;
+use tracing::{info, warn};
+
+use super::{Commit, LAST_COMMIT, Loop, REPEAT};
+use crate::Worker;
+use crate::source::{FromKafka, ToKafka};
+
+impl<W: Worker> Loop<W> {
+    /// Commits what is done and leaves the group. A commit that is not acknowledged changes a good end into 74.
+    pub(super) async fn leave(&mut self, exit: Exit) -> anyhow::Result<Exit> {
+        self.process.health.set_ready(false);
+        self.source.ask(ToKafka::Stop);
+        let exit = if self.last_commit().await || exit != Exit::Drained {
+            exit
+        } else {
+            Exit::NotAcknowledged
+        };
+        self.source.ask(ToKafka::Close);
+        let closed = async {
+            while let Some(event) = self.from_kafka.recv().await {
+                match event {
+                    FromKafka::Closed => break,
+                    FromKafka::Revoked { reply, .. } => drop(reply.try_send(Vec::new())),
+                    _ => {}
+                }
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(3), closed).await.is_err() {
+            warn!("the group could not be left in time");
+        }
+        info!(
+            messages.received = self.count.received,
+            messages.done = self.count.done,
+            messages.retried = self.count.retried,
+            partitions = self.core.partitions().len(),
+            "loop ended"
+        );
+        Ok(exit)
+    }
+
+    /// Whether everything that may be committed is.
+    pub(super) async fn last_commit(&mut self) -> bool {
+        let deadline = tokio::time::Instant::now() + LAST_COMMIT;
+        loop {
+            if self.core.to_commit().is_empty() {
+                return true;
+            }
+            if matches!(self.commit, Commit::Idle) {
+                self.send_commit(Instant::now());
+            }
+            let event = tokio::time::timeout_at(deadline, self.from_kafka.recv()).await;
+            match event {
+                Ok(Some(FromKafka::Committed(result))) => {
+                    let refused = result.is_err();
+                    self.take_commit(result);
+                    if refused && tokio::time::timeout_at(deadline, tokio::time::sleep(REPEAT)).await.is_err() {
+                        return false;
+                    }
+                }
+                Ok(Some(FromKafka::Revoked { partitions, reply })) => {
+                    let offsets = self.core.to_commit().into_iter().filter(|(p, _)| partitions.contains(p)).collect();
+                    partitions.iter().for_each(|p| {
+                        self.core.revoke(*p);
+                    });
+                    drop(reply.try_send(offsets));
+                }
+                Ok(Some(FromKafka::Lost(partitions))) => partitions.iter().for_each(|p| {
+                    self.core.revoke(*p);
+                }),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => {
+                    warn!(offsets = ?self.core.to_commit(), "the last commit was not acknowledged");
+                    return false;
+                }
+            }
+        }
+    }
+}

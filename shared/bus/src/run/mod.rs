@@ -1,0 +1,246 @@
+//! The loop: from joining the group to the reason to end.
+
+mod events;
+mod leave;
+mod time;
+
+use std::future::Future;
+use std::hash::RandomState;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use runtime::{Exit, Process};
+use tokio::sync::OnceCell;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::attempt::{Attempts, Finished, Held};
+use crate::core::Core;
+use crate::meters::Meters;
+use crate::source::{FromKafka, Source, ToKafka};
+use crate::{Clock, LoopConfig, Worker, worker};
+
+/// How often what is done is committed.
+const COMMIT_EVERY: Duration = Duration::from_secs(1);
+/// How long the end of the process waits for its last commit.
+const LAST_COMMIT: Duration = Duration::from_secs(3);
+/// A job that has not been given partitions by then has nothing to do: there are more jobs than partitions. Longer
+/// than the session timeout, within which a killed member still holds its partitions.
+const ASSIGNMENT: Duration = Duration::from_secs(15);
+/// How long brokers may be out of reach before the first assignment.
+const BOOT: Duration = Duration::from_secs(20);
+/// How long a member without partitions waits for some.
+const HAND_OVER: Duration = Duration::from_secs(5);
+/// A refused commit, or a look-up that failed, is repeated after this.
+const REPEAT: Duration = Duration::from_millis(100);
+/// Messages held per message in flight, before fetching pauses.
+const HELD_PER_FLIGHT: usize = 16;
+
+/// Consumes the worker's topic until there is nothing left (job), or until told to stop.
+///
+/// The group is joined first; `build`, which makes the worker and connects it to its stores, runs meanwhile.
+///
+/// # Errors
+/// Those of `build`, and what keeps the loop from starting. Everything later is an [`Exit`].
+pub async fn run<W, F>(process: &Process, config: &LoopConfig, build: F) -> anyhow::Result<Exit>
+where
+    W: Worker,
+    F: Future<Output = anyhow::Result<W>>,
+{
+    run_with_clock(process, config, Clock::system(), build).await
+}
+
+/// As [`run`], with a clock of one's own: for tests in other years.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with_clock<W, F>(process: &Process, config: &LoopConfig, clock: Clock, build: F) -> anyhow::Result<Exit>
+where
+    W: Worker,
+    F: Future<Output = anyhow::Result<W>>,
+{
+    let (events, from_kafka) = mpsc::unbounded_channel();
+    let max_held = config.max_in_flight.saturating_mul(HELD_PER_FLIGHT).max(W::BATCH * 2);
+    let source = Source::start(&config.kafka, W::NAME, max_held, events).context("the Kafka consumer could not be made")?;
+    let worker = tokio::select! {
+        worker = build => worker?,
+        () = process.stop.cancelled() => {
+            source.ask(ToKafka::Close);
+            return Ok(Exit::Drained);
+        }
+    };
+    let meters = Meters::new(&process.metrics, &config.kafka.name(W::NAME));
+    let attempts = Arc::new(Attempts {
+        worker,
+        kafka: config.kafka.clone(),
+        retry: config.retry,
+        clock,
+        source: worker::source(W::NAME),
+        signature: format!("{}@{}", W::NAME, process.service.version),
+        producer: OnceCell::new(),
+        meters: meters.clone(),
+    });
+    let (finished, results) = mpsc::unbounded_channel();
+    let now = Instant::now();
+    let mut the_loop = Loop {
+        process: process.clone(),
+        config: config.clone(),
+        attempts,
+        source,
+        from_kafka,
+        finished,
+        results,
+        core: Core::new(),
+        hasher: RandomState::new(),
+        meters,
+        epoch: CancellationToken::new(),
+        revoking: None,
+        assigned: false,
+        commit: Commit::Idle,
+        commit_at: now + COMMIT_EVERY,
+        asked_starts: false,
+        repeat_at: now,
+        brokers_down: false,
+        drained_since: None,
+        began: now,
+        stopping: None,
+        first: true,
+        count: Count::default(),
+    };
+    process.health.set_ready(true);
+    let exit = the_loop.until_the_end().await;
+    the_loop.leave(exit).await
+}
+
+#[derive(Default)]
+struct Count {
+    received: u64,
+    done: u64,
+    retried: u64,
+}
+
+enum Commit {
+    Idle,
+    /// Sent, and not answered yet.
+    Sent(Instant),
+}
+
+/// Partitions that are being taken away, while messages of theirs are in flight.
+struct Revoking {
+    partitions: Vec<i32>,
+    reply: std::sync::mpsc::SyncSender<Vec<(i32, i64)>>,
+    until: Instant,
+}
+
+struct Loop<W: Worker> {
+    process: Process,
+    config: LoopConfig,
+    attempts: Arc<Attempts<W>>,
+    source: Source,
+    from_kafka: UnboundedReceiver<FromKafka>,
+    finished: UnboundedSender<Vec<Finished>>,
+    results: UnboundedReceiver<Vec<Finished>>,
+    core: Core<Held>,
+    hasher: RandomState,
+    meters: Meters,
+    /// Cancelled when work in flight is not wanted any more.
+    epoch: CancellationToken,
+    revoking: Option<Revoking>,
+    /// Whether the group has given us partitions, or none, at least once.
+    assigned: bool,
+    commit: Commit,
+    commit_at: Instant,
+    /// Whether the starts of untouched partitions have been asked for.
+    asked_starts: bool,
+    /// Nothing is repeated before this.
+    repeat_at: Instant,
+    /// No broker could be reached when last heard of.
+    brokers_down: bool,
+    drained_since: Option<Instant>,
+    began: Instant,
+    /// Since when nothing new is begun, and when what is in flight is cancelled.
+    stopping: Option<Stopping>,
+    first: bool,
+    count: Count,
+}
+
+#[derive(Clone, Copy)]
+struct Stopping {
+    cancel_at: Instant,
+    leave_at: Instant,
+}
+
+impl<W: Worker> Loop<W> {
+    async fn until_the_end(&mut self) -> Exit {
+        loop {
+            if let Some(exit) = self.step_time(Instant::now()) {
+                return exit;
+            }
+            self.dispatch();
+            let wake = tokio::time::Instant::from_std(self.next_wake());
+            let stopping = self.stopping.is_some();
+            tokio::select! {
+                biased;
+                Some(finished) = self.results.recv() => self.take_results(finished),
+                event = self.from_kafka.recv() => match event {
+                    Some(event) => if let Some(exit) = self.take_event(event) { return exit; },
+                    None => return Exit::Internal,
+                },
+                () = self.process.stop.cancelled(), if !stopping => self.stop("told to stop"),
+                () = tokio::time::sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// Begins to end: nothing new, what is in flight may finish within most of the grace period.
+    fn stop(&mut self, why: &'static str) {
+        info!(why, in_flight = self.core.in_flight(), "taking nothing new");
+        self.process.health.set_ready(false);
+        self.source.ask(ToKafka::Stop);
+        let grace = self.process.grace;
+        let now = Instant::now();
+        self.stopping = Some(Stopping {
+            cancel_at: now + grace.mul_f64(0.6),
+            leave_at: now + grace.mul_f64(0.75),
+        });
+    }
+
+    fn dispatch(&mut self) {
+        if self.stopping.is_some() || self.revoking.is_some() {
+            return;
+        }
+        while self.core.in_flight() < self.config.max_in_flight {
+            let room = (self.config.max_in_flight - self.core.in_flight()).min(W::BATCH);
+            let Some(batch) = self.core.next(room) else { break };
+            if self.first {
+                self.first = false;
+                self.meters.cold_start(self.process.started.elapsed());
+            }
+            let (attempts, finished, cancel) = (self.attempts.clone(), self.finished.clone(), self.epoch.child_token());
+            tokio::spawn(async move {
+                let results = attempts.run(batch, cancel).await;
+                // The loop has ended: nobody waits for the result, and the message stays uncommitted.
+                drop(finished.send(results));
+            });
+        }
+        self.meters.in_flight(self.core.in_flight());
+    }
+
+    fn take_results(&mut self, results: Vec<Finished>) {
+        for result in results {
+            match result {
+                Finished::Done(ticket) => {
+                    self.count.done += 1;
+                    self.core.done(ticket);
+                }
+                Finished::Again(ticket, item, at) => {
+                    self.count.retried += 1;
+                    self.core.again(ticket, item, at);
+                }
+                Finished::Leave(ticket) => self.core.leave(ticket),
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What the passing of time leads to: retries, commits, and the reasons to end.
+
+use std::time::{Duration, Instant};
+
+use runtime::Exit;
+use tracing::{error, info, warn};
+
+use super::{ASSIGNMENT, BOOT, COMMIT_EVERY, Commit, HAND_OVER, LAST_COMMIT, Loop, Stopping};
+use crate::source::ToKafka;
+use crate::{Mode, Worker};
+
+impl<W: Worker> Loop<W> {
+    /// What the passing of time leads to.
+    pub(super) fn step_time(&mut self, now: Instant) -> Option<Exit> {
+        self.core.wake(now);
+        self.answer_revocation(now);
+        if now >= self.commit_at {
+            self.send_commit(now);
+        }
+        if self.config.max_run.is_some_and(|max| now >= self.began + max) && self.stopping.is_none() {
+            self.stop("the maximum run time is over");
+        }
+        match self.stopping {
+            Some(stopping) => self.stopped(stopping, now),
+            None if !self.assigned => self.unassigned(now),
+            None => self.drained(now),
+        }
+    }
+
+    pub(super) fn stopped(&self, Stopping { cancel_at, leave_at }: Stopping, now: Instant) -> Option<Exit> {
+        if self.core.in_flight() == 0 {
+            return Some(Exit::Drained);
+        }
+        if now >= cancel_at {
+            self.epoch.cancel();
+        }
+        if now >= leave_at {
+            warn!(
+                in_flight = self.core.in_flight(),
+                "work in flight did not finish in time, it will be done again"
+            );
+            return Some(Exit::GraceExpired);
+        }
+        None
+    }
+
+    pub(super) fn unassigned(&self, now: Instant) -> Option<Exit> {
+        if self.brokers_down && now >= self.began + BOOT {
+            error!(
+                brokers = self.config.kafka.brokers,
+                "no broker can be reached: check KAFKA_BROKERS and the network"
+            );
+            return Some(Exit::Unavailable);
+        }
+        let job = matches!(self.config.mode, Mode::Job { .. });
+        if job && !self.brokers_down && now >= self.began + ASSIGNMENT {
+            info!("no partitions were assigned, nothing to do");
+            return Some(Exit::Drained);
+        }
+        None
+    }
+
+    /// Whether there is nothing left to do, and for long enough.
+    pub(super) fn drained(&mut self, now: Instant) -> Option<Exit> {
+        let Mode::Job { idle_exit } = self.config.mode else { return None };
+        if !self.core.is_drained() || self.revoking.is_some() {
+            self.drained_since = None;
+            return None;
+        }
+        let unknown = self.core.unknown();
+        if !unknown.is_empty() {
+            if !self.asked_starts && now >= self.repeat_at {
+                self.asked_starts = true;
+                self.source.ask(ToKafka::LookUpStarts(unknown));
+            }
+            return None;
+        }
+        if !self.core.to_commit().is_empty() {
+            if now >= self.repeat_at {
+                self.send_commit(now);
+            }
+            return None;
+        }
+        let since = *self.drained_since.get_or_insert(now);
+        (now >= since + self.patience(idle_exit)).then_some(Exit::Drained)
+    }
+
+    /// How long there must be nothing to do. A member that joins a busy group is given none at first, and its share
+    /// once the others have let go of it.
+    pub(super) fn patience(&self, idle_exit: Duration) -> Duration {
+        if self.core.partitions().is_empty() {
+            idle_exit.max(HAND_OVER)
+        } else {
+            idle_exit
+        }
+    }
+
+    pub(super) fn next_wake(&self) -> Instant {
+        let mut wake = self.commit_at;
+        let mut sooner = |at: Option<Instant>| wake = at.map_or(wake, |at| wake.min(at));
+        sooner(Some(self.repeat_at).filter(|at| *at > Instant::now()));
+        sooner(self.core.next_wake());
+        sooner(self.revoking.as_ref().map(|r| r.until));
+        sooner(
+            self.stopping
+                .map(|s| if self.epoch.is_cancelled() { s.leave_at } else { s.cancel_at }),
+        );
+        sooner(self.config.max_run.filter(|_| self.stopping.is_none()).map(|max| self.began + max));
+        if let (Mode::Job { idle_exit }, Some(since)) = (self.config.mode, self.drained_since) {
+            sooner(Some(since + self.patience(idle_exit)));
+        }
+        wake
+    }
+
+    pub(super) fn send_commit(&mut self, now: Instant) {
+        self.commit_at = now + COMMIT_EVERY;
+        if matches!(self.commit, Commit::Sent(at) if now < at + LAST_COMMIT) {
+            return;
+        }
+        let offsets = self.core.to_commit();
+        if !offsets.is_empty() {
+            self.commit = Commit::Sent(now);
+            self.source.ask(ToKafka::Commit(offsets));
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! librdkafka's callbacks; they run on the polling thread, inside `poll`.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::mpsc::UnboundedSender;
+use tracing::{debug, info, warn};
+
+use super::{FromKafka, REVOKE_COMMIT, REVOKE_WAIT};
+use crate::sys;
+
+pub(crate) struct Context {
+    pub events: UnboundedSender<FromKafka>,
+    pub topic: String,
+    pub closing: AtomicBool,
+    pub paused: AtomicBool,
+    /// Partitions have come since the thread last looked.
+    pub assigned: AtomicBool,
+}
+
+impl Context {
+    fn revoked(&self, consumer: &BaseConsumer<Self>, taken: Vec<i32>) {
+        if consumer.assignment_lost() {
+            drop(self.events.send(FromKafka::Lost(taken)));
+            return;
+        }
+        let (reply, answer) = mpsc::sync_channel(1);
+        if self.events.send(FromKafka::Revoked { partitions: taken, reply }).is_err() {
+            return;
+        }
+        let Ok(offsets) = answer.recv_timeout(REVOKE_WAIT + Duration::from_millis(500)) else {
+            return;
+        };
+        if offsets.is_empty() {
+            return;
+        }
+        let committed = list(&self.topic, &offsets)
+            .map_err(|e| e.to_string())
+            .and_then(|tpl| sys::commit_and_wait(consumer, &tpl, REVOKE_COMMIT).map_err(|e| e.to_string()));
+        if let Err(error) = committed {
+            warn!(
+                error,
+                "what was done could not be committed before its partitions were given up: it will be done again"
+            );
+        }
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+                warn!(kafka.facility = fac, kafka.message = message, "librdkafka")
+            }
+            RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                info!(kafka.facility = fac, kafka.message = message, "librdkafka")
+            }
+            RDKafkaLogLevel::Debug => debug!(kafka.facility = fac, kafka.message = message, "librdkafka"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        debug!(error = %error, reason, "librdkafka reported an error");
+    }
+}
+
+impl ConsumerContext for Context {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Revoke(tpl) if !self.closing.load(Ordering::Relaxed) => {
+                self.revoked(consumer, partitions(tpl));
+                // A partition that goes paused comes back paused, and is never fetched again.
+                if self.paused.load(Ordering::Relaxed)
+                    && let Err(e) = consumer.resume(tpl)
+                {
+                    warn!(error = %e, "fetching could not be resumed before its partitions were given up");
+                }
+            }
+            Rebalance::Revoke(_) | Rebalance::Assign(_) | Rebalance::Error(_) => {}
+        }
+    }
+
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(tpl) => {
+                self.assigned.store(true, Ordering::Relaxed);
+                drop(self.events.send(FromKafka::Assigned(partitions(tpl))));
+            }
+            Rebalance::Error(e) => drop(self.events.send(FromKafka::Error(e.clone()))),
+            Rebalance::Revoke(_) => {}
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        let committed = match result {
+            Ok(()) => {
+                let element_error = offsets.elements().iter().find_map(|e| e.error().err());
+                match element_error.and_then(|e| e.rdkafka_error_code()) {
+                    None => Ok(offsets
+                        .elements()
+                        .iter()
+                        .filter_map(|e| Some((e.partition(), e.offset().to_raw()?)))
+                        .collect()),
+                    Some(code) => Err(code),
+                }
+            }
+            Err(e) => Err(e.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
+        };
+        drop(self.events.send(FromKafka::Committed(committed)));
+    }
+}
+
+pub(super) fn list(topic: &str, offsets: &[(i32, i64)]) -> KafkaResult<TopicPartitionList> {
+    let mut tpl = TopicPartitionList::with_capacity(offsets.len());
+    for (partition, offset) in offsets {
+        tpl.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
+    }
+    Ok(tpl)
+}
+
+fn partitions(tpl: &TopicPartitionList) -> Vec<i32> {
+    tpl.elements()
+        .iter()
+        .map(rdkafka::topic_partition_list::TopicPartitionListElem::partition)
+        .collect()
+}

@@ -42,6 +42,8 @@ pub enum Event {
     },
     /// A look failed; told once, until one succeeds.
     LookFailed { worker: String, error: String },
+    /// A look succeeded after some that failed.
+    LookSucceeded { worker: String },
     /// A job could not be started.
     StartFailed { worker: String, error: String },
     /// Jobs failed one after the other; the next waits.
@@ -159,6 +161,7 @@ fn words(event: &Event) -> String {
             )
         }
         Event::LookFailed { worker, error } => format!("{worker:<10} the lag is not to be had, going on: {error}"),
+        Event::LookSucceeded { worker } => format!("{worker:<10} the lag is to be had again"),
         Event::StartFailed { worker, error } => format!("{worker:<10} a job could not be started: {error}"),
         Event::Waiting { worker, failures, wait_ms } => {
             format!(

@@ -83,8 +83,8 @@ impl Jobs {
         let name = format!("{worker}-{}", self.next);
         let log = self.log_dir.join(format!("{name}.log"));
         let file = std::fs::File::create(&log).with_context(|| format!("{} cannot be made", log.display()))?;
-        let scaler = std::env::current_exe().context("the scaler's own program is not to be found")?;
-        let mut child = Command::new(scaler)
+        // By this name it is found even when its file was replaced by a newer build meanwhile.
+        let mut child = Command::new("/proc/self/exe")
             .arg(BECOME)
             .arg("--parent")
             .arg(std::process::id().to_string())

@@ -251,7 +251,9 @@ fn create(pool: &mut Pool, jobs: &mut Jobs, events: &mut Events, look: anyhow::R
             return Ok(());
         }
     };
-    pool.blind = false;
+    if std::mem::take(&mut pool.blind) {
+        events.tell(&Event::LookSucceeded { worker: worker.clone() })?;
+    }
     let running = jobs.running(&worker);
     let decision = decide(
         &pool.scaler.trigger,
@@ -267,10 +269,7 @@ fn create(pool: &mut Pool, jobs: &mut Jobs, events: &mut Events, look: anyhow::R
         running,
     };
     if pool.last_poll.as_ref() != Some(&poll) {
-        // An idle worker has nothing to tell at the start.
-        if pool.last_poll.is_some() || decision.lag != 0 {
-            events.tell(&poll)?;
-        }
+        events.tell(&poll)?;
         pool.last_poll = Some(poll);
     }
     if pool.not_before.is_some_and(|at| Instant::now() < at) {

@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::civil::Date;
-use messages::facts::{AdjustmentRates, Comparable, Conflict, ConflictRule, Fact, FactSheet, Identity, Income, Market, Physical, SCHEMA, Source};
+use messages::facts::{AdjustmentRates, Conflict, ConflictRule, Fact, FactSheet, Identity, Income, Market, Physical, SCHEMA, Source};
 use messages::{AssetKey, Hash32, MissingFacts};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use stores::records::{DocumentFact, DocumentRecord};
 use uuid::Uuid;
 
-use crate::fields::{COMPARABLE, VALUATION_CURRENCY, VALUATION_DATE, field_at};
+use crate::fields::{COMPARABLES, LISTS, List, OPERATING_EXPENSES, TENANCIES, VALUATION_CURRENCY, VALUATION_DATE, field_at, list_at};
 use crate::missing::missing;
 use crate::read::{Lines, MAX_COMPARABLES};
 
@@ -64,10 +64,32 @@ pub struct Assembly {
     sources: Vec<Source>,
     seen: HashSet<Hash32>,
     single: BTreeMap<String, Values>,
-    /// The comparables' ids in the order in which they were first named.
-    order: Vec<String>,
-    sales: HashMap<String, Values>,
+    /// By the path of the list.
+    lists: BTreeMap<&'static str, Rows>,
+    /// Rows of all lists.
+    rows: usize,
     notes: Lines,
+}
+
+/// The rows of a list.
+#[derive(Debug, Default)]
+struct Rows {
+    /// Their keys in the order in which they were first named.
+    order: Vec<String>,
+    stated: HashMap<String, Values>,
+}
+
+/// What tells rows of a list apart, across documents: the parts that are there, joined.
+fn key_of(list: &List, row: &Value) -> Option<String> {
+    let text = |name: &str| row.get(name).and_then(Value::as_str);
+    match list.path {
+        p if p == TENANCIES.path => text("unit").map(|unit| match text("start") {
+            Some(start) => format!("{unit}, {start}"),
+            None => unit.to_owned(),
+        }),
+        p if p == OPERATING_EXPENSES.path => text("type").map(str::to_owned),
+        _ => text("id").map(str::to_owned),
+    }
 }
 
 impl Assembly {
@@ -81,9 +103,22 @@ impl Assembly {
             sha256: document.sha256,
             detected_type: document.detected_type,
         });
+        let mut named: HashMap<(&str, String), usize> = HashMap::new();
         for DocumentFact { path, fact } in document.facts {
-            if path == COMPARABLE {
-                self.add_sale(fact);
+            if let Some(list) = list_at(&path) {
+                let Some(mut key) = key_of(list, &fact.value) else {
+                    self.notes.push(format!("a {} without a name was left out", list.noun));
+                    continue;
+                };
+                // A sale has an id. Elsewhere two lines of one document are two things, whatever they are called.
+                if list.path != COMPARABLES.path {
+                    let nth = named.entry((list.path, key.clone())).or_default();
+                    *nth += 1;
+                    if *nth > 1 {
+                        key = format!("{key} ({nth})");
+                    }
+                }
+                self.add_row(list, key, fact);
             } else if field_at(&path).is_some() {
                 remember(self.single.entry(path).or_default(), fact);
             } else {
@@ -92,20 +127,20 @@ impl Assembly {
         }
     }
 
-    fn add_sale(&mut self, fact: Fact<Value>) {
-        let Some(id) = fact.value.get("id").and_then(Value::as_str).map(str::to_owned) else {
-            self.notes.push("a comparable without an id was left out");
-            return;
-        };
-        if !self.sales.contains_key(&id) {
-            if self.order.len() == MAX_COMPARABLES {
-                self.notes
-                    .push(format!("comparable {id} was left out: a sheet has at most {MAX_COMPARABLES}"));
+    fn add_row(&mut self, list: &List, key: String, fact: Fact<Value>) {
+        let rows = self.lists.entry(list.path).or_default();
+        if !rows.stated.contains_key(&key) {
+            if self.rows == MAX_COMPARABLES {
+                self.notes.push(format!(
+                    "{} {key} was left out: a sheet has at most {MAX_COMPARABLES} rows",
+                    list.noun
+                ));
                 return;
             }
-            self.order.push(id.clone());
+            self.rows += 1;
+            rows.order.push(key.clone());
         }
-        remember(self.sales.entry(id).or_default(), fact);
+        remember(rows.stated.entry(key).or_default(), fact);
     }
 
     /// The sheet, and what it lacks. `date` is the valuation date when no document names one.
@@ -120,16 +155,20 @@ impl Assembly {
                 picked.single.insert(path, fact);
             }
         }
-        let mut sales = Vec::with_capacity(self.order.len());
-        for id in std::mem::take(&mut self.order) {
-            let values = self.sales.remove(&id).unwrap_or_default();
-            sales.extend(picked.settle(&format!("market.comparables[{id}]"), values));
+        let mut lists = BTreeMap::new();
+        for list in &LISTS {
+            let mut rows = self.lists.remove(list.path).unwrap_or_default();
+            let mut settled = Vec::with_capacity(rows.order.len());
+            for key in rows.order {
+                let values = rows.stated.remove(&key).unwrap_or_default();
+                settled.extend(picked.settle(&format!("{}[{key}]", list.path.trim_end_matches("[]")), values));
+            }
+            lists.insert(list.path, settled);
         }
         let currency = picked.take(VALUATION_CURRENCY).map(|f: Fact<String>| f.value);
-        let currency = currency.or_else(|| only_currency(&sales)).unwrap_or_else(|| NO_CURRENCY.to_owned());
+        let currency = currency.or_else(|| only_currency(&lists)).unwrap_or_else(|| NO_CURRENCY.to_owned());
         let valuation_date = picked.take(VALUATION_DATE).map_or(date, |f: Fact<Date>| f.value);
-        let comparables = sales.into_iter().filter_map(|f| picked.comparable(f, &currency)).collect();
-        let sheet = picked.sheet(asset, currency, valuation_date, comparables, self.sources);
+        let sheet = picked.sheet(asset, currency, valuation_date, lists, self.sources);
         Dossier {
             missing: missing(&sheet),
             notes: picked.notes.finish(),
@@ -146,14 +185,18 @@ fn remember(values: &mut Values, fact: Fact<Value>) {
     values.push(fact);
 }
 
-/// The one currency that all comparables which name a currency share.
-fn only_currency(sales: &[Fact<Value>]) -> Option<String> {
-    let mut named = sales
-        .iter()
-        .filter_map(|f| f.value.pointer("/price/currency").and_then(Value::as_str));
+/// The one currency that all amounts which name a currency share.
+fn only_currency(lists: &Lists) -> Option<String> {
+    let mut named = LISTS.iter().flat_map(|list| {
+        let rows = lists.get(list.path).into_iter().flatten();
+        rows.filter_map(|row| row.value.get(list.money)?.get("currency")?.as_str())
+    });
     let first = named.next()?;
     named.all(|c| c == first).then(|| first.to_owned())
 }
+
+/// One value for each row, by the path of the list.
+type Lists = BTreeMap<&'static str, Vec<Fact<Value>>>;
 
 /// One value for each fact, and what was decided on the way.
 struct Picked {
@@ -204,25 +247,22 @@ impl Picked {
         }
     }
 
-    /// A comparable as its type; a price without a currency is in the currency of the valuation.
-    fn comparable(&mut self, fact: Fact<Value>, currency: &str) -> Option<Fact<Comparable>> {
-        let mut value = fact.value;
-        let id = value.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
-        if let Some(price) = value.get_mut("price").and_then(Value::as_object_mut)
-            && currency != NO_CURRENCY
-        {
-            price.entry("currency").or_insert_with(|| Value::String(currency.to_owned()));
-        }
-        match serde_json::from_value(value) {
-            Ok(value) => Some(Fact {
-                value,
-                provenance: fact.provenance,
-            }),
-            Err(e) => {
-                self.notes.push(format!("comparable {id} was left out: {e}"));
-                None
+    /// The rows of a list as their type; an amount without a currency is in the currency of the valuation.
+    fn rows<T: DeserializeOwned>(&mut self, list: &List, lists: &mut Lists, currency: &str) -> Vec<Fact<T>> {
+        let mut typed = Vec::new();
+        for Fact { mut value, provenance } in lists.remove(list.path).unwrap_or_default() {
+            let key = key_of(list, &value).unwrap_or_default();
+            if let Some(money) = value.get_mut(list.money).and_then(Value::as_object_mut)
+                && currency != NO_CURRENCY
+            {
+                money.entry("currency").or_insert_with(|| Value::String(currency.to_owned()));
+            }
+            match serde_json::from_value(value) {
+                Ok(value) => typed.push(Fact { value, provenance }),
+                Err(e) => self.notes.push(format!("{} {key} was left out: {e}", list.noun)),
             }
         }
+        typed
     }
 
     fn sheet(
@@ -230,9 +270,11 @@ impl Picked {
         asset: &AssetKey,
         valuation_currency: String,
         valuation_date: Date,
-        comparables: Vec<Fact<Comparable>>,
+        mut lists: Lists,
         sources: Vec<Source>,
     ) -> FactSheet {
+        let comparables = self.rows(&COMPARABLES, &mut lists, &valuation_currency);
+        let income = self.income(&mut lists, &valuation_currency);
         FactSheet {
             schema: SCHEMA.to_owned(),
             tenant: asset.tenant.clone(),
@@ -266,9 +308,28 @@ impl Picked {
                     per_year_of_age: self.take("market.adjustment_rates.per_year_of_age"),
                 },
             },
-            income: Income::default(),
+            income,
             sources,
             conflicts: std::mem::take(&mut self.conflicts),
+        }
+    }
+
+    fn income(&mut self, lists: &mut Lists, currency: &str) -> Income {
+        Income {
+            tenancies: self.rows(&TENANCIES, lists, currency),
+            potential_gross_income: self.take("income.potential_gross_income"),
+            vacancy_rate: self.take("income.vacancy_rate"),
+            other_income: self.take("income.other_income"),
+            operating_expenses: self.rows(&OPERATING_EXPENSES, lists, currency),
+            management_pct: self.take("income.management_pct"),
+            reserves: self.take("income.reserves"),
+            cap_rate: self.take("income.cap_rate"),
+            discount_rate: self.take("income.discount_rate"),
+            growth: self.take("income.growth"),
+            exit_cap_rate: self.take("income.exit_cap_rate"),
+            hold_years: self.take("income.hold_years"),
+            selling_cost_pct: self.take("income.selling_cost_pct"),
+            terminal_noi_basis: self.take("income.terminal_noi_basis"),
         }
     }
 }

@@ -4,10 +4,14 @@
 //! decimals from first to last, never floats.
 
 use jiff::civil::Date;
-use messages::facts::AssetType;
+use messages::facts::{AssetType, TerminalNoiBasis};
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::Value;
+
+mod lists;
+
+pub use lists::{COMPARABLES, CURRENCY, Column, LISTS, List, OPERATING_EXPENSES, TENANCIES, list_at};
 
 /// Largest magnitude of a number: more than any asset on Earth costs, and small enough that products of a few such
 /// numbers fit a decimal's 28 digits.
@@ -37,6 +41,12 @@ pub enum Form {
     /// A fraction: more than -1, less than 1.
     Fraction,
     YesNo,
+    /// How often an amount is paid, as `messages::facts::Frequency`.
+    Frequency,
+    /// `forward` or `trailing`.
+    TerminalNoiBasis,
+    /// A number of whole years, 1 to 100.
+    Years,
 }
 
 /// A fact that stands alone.
@@ -58,7 +68,7 @@ const fn field(path: &'static str, form: Form) -> Field {
 }
 
 /// Everything that stands alone, by its path.
-pub const FIELDS: [Field; 20] = [
+pub const FIELDS: [Field; 32] = [
     field("asset_type", Form::AssetType),
     field("jurisdiction", Form::Country),
     field(VALUATION_CURRENCY, Form::Currency),
@@ -79,6 +89,18 @@ pub const FIELDS: [Field; 20] = [
     field("market.adjustment_rates.per_bathroom", Form::Number),
     field("market.adjustment_rates.per_parking_space", Form::Number),
     field("market.adjustment_rates.per_year_of_age", Form::Number),
+    field("income.potential_gross_income", Form::Count),
+    field("income.vacancy_rate", Form::Fraction),
+    field("income.other_income", Form::Count),
+    field("income.management_pct", Form::Fraction),
+    field("income.reserves", Form::Count),
+    field("income.cap_rate", Form::Fraction),
+    field("income.discount_rate", Form::Fraction),
+    field("income.growth", Form::Fraction),
+    field("income.exit_cap_rate", Form::Fraction),
+    field("income.hold_years", Form::Years),
+    field("income.selling_cost_pct", Form::Fraction),
+    field("income.terminal_noi_basis", Form::TerminalNoiBasis),
 ];
 
 /// The field of a path.
@@ -173,7 +195,29 @@ pub fn value(form: Form, text: &str) -> Result<Value, String> {
         Form::Number => decimal(|_| true, ""),
         Form::Fraction => decimal(|n| n.abs() < Decimal::ONE, "must be a fraction between -1 and 1, e.g. 0.02 for 2 %"),
         Form::YesNo => yes_no(text).map(Value::Bool),
+        Form::Frequency => frequency(text),
+        Form::TerminalNoiBasis => {
+            let value = Value::String(text.to_lowercase());
+            TerminalNoiBasis::deserialize(&value)
+                .map(|_| value.clone())
+                .map_err(|_| format!("{} is neither forward nor trailing", quoted(text)))
+        }
+        Form::Years => match text.parse::<u8>() {
+            Ok(years @ 1..=100) => Ok(Value::from(years)),
+            Ok(_) | Err(_) => Err(format!("{} is not a whole number of years from 1 to 100", quoted(text))),
+        },
     }
+}
+
+/// In Spanish or English, as the sheet's word.
+fn frequency(text: &str) -> Result<Value, String> {
+    let word = match text.to_lowercase().as_str() {
+        "monthly" | "month" | "mensual" | "mes" => "monthly",
+        "quarterly" | "quarter" | "trimestral" | "trimestre" => "quarterly",
+        "annual" | "annually" | "yearly" | "year" | "anual" | "año" => "annual",
+        _ => return Err(format!("{} is none of monthly, quarterly, annual", quoted(text))),
+    };
+    Ok(Value::String(word.to_owned()))
 }
 
 fn letters(text: &str, count: usize, rule: &str) -> Result<Value, String> {
@@ -274,7 +318,7 @@ mod tests {
 
     #[test]
     fn every_form_takes_what_it_promises_and_refuses_the_rest() {
-        let table: [(Form, &[&str], &[&str]); 10] = [
+        let table: [(Form, &[&str], &[&str]); 13] = [
             (Form::Text(6), &["Ático", " x "], &["", "  ", "abcdefg", "a\u{0}b"]),
             (Form::Currency, &["EUR"], &["eur", "€", "EURO", ""]),
             (Form::Country, &["ES"], &["es", "ESP", ""]),
@@ -298,6 +342,13 @@ mod tests {
             (Form::Count, &["0", "2", "1.5"], &["-1"]),
             (Form::Fraction, &["-0.03", "0", "0.999"], &["1", "-1", "2"]),
             (Form::YesNo, &["sí", "SI", "No", "true", "0"], &["maybe", "2", ""]),
+            (
+                Form::Frequency,
+                &["monthly", "Mensual", "ANUAL", "quarterly"],
+                &["weekly", "12", ""],
+            ),
+            (Form::TerminalNoiBasis, &["forward", "Trailing"], &["both", ""]),
+            (Form::Years, &["1", "10", "100"], &["0", "101", "2.5", "-1", "ten"]),
         ];
         for (form, good, bad) in table {
             for text in good {

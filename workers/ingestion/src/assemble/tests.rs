@@ -38,7 +38,7 @@ fn sale(id: &str, amount: &str, currency: Option<&str>) -> (&'static str, Value)
         None => json!({ "amount": amount }),
     };
     (
-        COMPARABLE,
+        COMPARABLES.path,
         json!({ "id": id, "price": price, "sale_date": "2026-01-02", "area": "90" }),
     )
 }
@@ -165,4 +165,58 @@ fn however_many_documents_disagree_the_sheet_stays_bounded() {
     let dossier = assemble(vec![stated(1, &sales), stated(2, &other)]);
     assert_eq!(dossier.sheet.conflicts.len(), MAX_CONFLICTS);
     assert!(dossier.notes.len() <= 51 && dossier.notes.last().unwrap().contains("more"));
+}
+
+fn let_unit(unit: &str, start: &str, rent: &str) -> (&'static str, Value) {
+    let row = json!({ "unit": unit, "start": start, "passing_rent": { "amount": rent }, "frequency": "monthly" });
+    (TENANCIES.path, row)
+}
+
+fn expense(kind: &str, amount: &str, currency: &str) -> (&'static str, Value) {
+    let row = json!({ "type": kind, "amount": { "amount": amount, "currency": currency } });
+    (OPERATING_EXPENSES.path, row)
+}
+
+#[test]
+fn a_rent_roll_is_told_apart_by_unit_and_start_and_the_later_document_wins() {
+    let dossier = assemble(vec![
+        stated(
+            1,
+            &[
+                let_unit("1 A", "2020-01-01", "700"),
+                let_unit("1 A", "2025-01-01", "800"),
+                ("income.cap_rate", json!("0.06")),
+            ],
+        ),
+        stated(2, &[let_unit("1 A", "2025-01-01", "820"), expense("IBI", "610", "EUR")]),
+    ]);
+    let income = &dossier.sheet.income;
+    let rents: Vec<_> = income.tenancies.iter().map(|t| t.value.passing_rent.amount.to_string()).collect();
+    assert_eq!(rents, ["700", "820"]);
+    assert!(income.tenancies.iter().all(|t| t.value.passing_rent.currency == "EUR"));
+    assert_eq!(dossier.sheet.valuation_currency, "EUR");
+    assert_eq!(income.cap_rate.as_ref().unwrap().value.to_string(), "0.06");
+    let paths: Vec<_> = dossier.sheet.conflicts.iter().map(|c| c.path.as_str()).collect();
+    assert_eq!(paths, ["income.tenancies[1 A, 2025-01-01]"]);
+}
+
+#[test]
+fn two_expenses_of_one_document_count_twice_and_a_later_document_replaces_them_in_order() {
+    let repairs = |n, amounts: &[&str]| stated(n, &amounts.iter().map(|a| expense("repairs", a, "EUR")).collect::<Vec<_>>());
+    let amounts = |dossier: Dossier| {
+        let expenses = dossier.sheet.income.operating_expenses.into_iter();
+        expenses.map(|e| e.value.amount.amount.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(amounts(assemble(vec![repairs(1, &["100", "250"])])), ["100", "250"]);
+    assert_eq!(
+        amounts(assemble(vec![repairs(1, &["100", "250"]), repairs(2, &["120"])])),
+        ["120", "250"]
+    );
+}
+
+#[test]
+fn amounts_in_two_currencies_leave_the_currency_open() {
+    let dossier = assemble(vec![stated(1, &[expense("IBI", "1", "EUR"), expense("rates", "1", "GBP")])]);
+    assert_eq!(dossier.sheet.valuation_currency, NO_CURRENCY);
+    assert_eq!(dossier.sheet.income.operating_expenses.len(), 2);
 }

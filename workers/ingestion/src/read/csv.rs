@@ -212,6 +212,7 @@ fn is_number(form: Form) -> bool {
     match form {
         Form::Positive | Form::Count | Form::Number | Form::Fraction => true,
         Form::Text(_) | Form::Currency | Form::Country | Form::AssetType | Form::Date | Form::Year | Form::YesNo => false,
+        Form::Frequency | Form::TerminalNoiBasis | Form::Years => false,
     }
 }
 

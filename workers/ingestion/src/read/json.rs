@@ -11,15 +11,14 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::comparable::{COLUMNS, CURRENCY, PRICE, comparable};
 use super::{Facts, Found, MAX_COMPARABLES, MAX_DEPTH, Reading, Refusal};
-use crate::fields::{COMPARABLE, Field, field_at, quoted, value};
+use crate::fields::{CURRENCY, Field, List, field_at, list_at, quoted, value};
 
 pub(super) const EXTRACTOR: &str = "json/1";
 /// What a fact sheet says in its `schema`.
 pub const INPUT_SCHEMA: &str = "asset-facts/1";
 /// The objects of the sheet whose members are facts.
-const SECTIONS: [&str; 4] = ["identity", "physical", "market", "market.adjustment_rates"];
+const SECTIONS: [&str; 5] = ["identity", "physical", "market", "market.adjustment_rates", "income"];
 
 /// Reads a fact sheet.
 pub(super) fn read(text: &str) -> Result<Reading, Refusal> {
@@ -41,7 +40,7 @@ pub(super) fn read(text: &str) -> Result<Reading, Refusal> {
     }
     let mut sheet = Sheet {
         out: Facts::by(EXTRACTOR),
-        comparables: 0,
+        rows: 0,
     };
     sheet.members("", "", members)?;
     Ok(Reading::Facts(sheet.out))
@@ -72,7 +71,8 @@ fn check_depth(text: &str) -> Result<(), Refusal> {
 
 struct Sheet {
     out: Facts,
-    comparables: usize,
+    /// Rows of lists so far.
+    rows: usize,
 }
 
 impl Sheet {
@@ -96,8 +96,8 @@ impl Sheet {
                     Members::Null => {}
                     Members::List(_) | Members::Scalar => self.out.problems.push(format!("{at}: an object is expected")),
                 }
-            } else if path == "market.comparables" {
-                self.comparables(&at, raw)?;
+            } else if let Some(list) = list_at(&format!("{path}[]")) {
+                self.rows(list, &at, raw)?;
             } else if path != "schema" {
                 self.out
                     .notes
@@ -120,7 +120,7 @@ impl Sheet {
         }
     }
 
-    fn comparables(&mut self, pointer: &str, raw: &RawValue) -> Result<(), Refusal> {
+    fn rows(&mut self, list: &List, pointer: &str, raw: &RawValue) -> Result<(), Refusal> {
         let items = match open(raw)? {
             Members::List(items) => items,
             Members::Null => return Ok(()),
@@ -131,17 +131,19 @@ impl Sheet {
         };
         for (index, item) in items.into_iter().enumerate() {
             let pointer = format!("{pointer}/{index}");
-            self.comparables += 1;
-            if self.comparables > MAX_COMPARABLES {
-                return Err(Refusal::too_large(format!("there are more than {MAX_COMPARABLES} comparables")));
+            self.rows += 1;
+            if self.rows > MAX_COMPARABLES {
+                return Err(Refusal::too_large(format!(
+                    "there are more than {MAX_COMPARABLES} rows in its lists"
+                )));
             }
             let Members::Object(members) = open(item)? else {
                 self.out.problems.push(format!("{pointer}: an object is expected"));
                 continue;
             };
-            match self.comparable(&pointer, members)? {
+            match self.row(list, &pointer, members)? {
                 Ok(value) => self.out.facts.push(Found {
-                    path: COMPARABLE.to_owned(),
+                    path: list.path.to_owned(),
                     value,
                     locator: Locator::JsonPointer { pointer },
                 }),
@@ -151,23 +153,28 @@ impl Sheet {
         Ok(())
     }
 
-    fn comparable(&mut self, pointer: &str, members: Vec<(String, &RawValue)>) -> Result<Result<serde_json::Value, Vec<String>>, Refusal> {
+    fn row(
+        &mut self,
+        list: &List,
+        pointer: &str,
+        members: Vec<(String, &RawValue)>,
+    ) -> Result<Result<serde_json::Value, Vec<String>>, Refusal> {
         let mut texts: Vec<(&'static str, String)> = Vec::new();
         let mut problems = Vec::new();
         for (name, raw) in members {
-            let Some(column) = COLUMNS.iter().find(|c| c.name == name) else {
+            let Some(column) = list.columns.iter().find(|c| c.name == name) else {
                 let at = format!("{pointer}/{}", escape(&name));
                 self.out
                     .notes
-                    .push(format!("ignored: {} is not a field of a comparable", short(&at)));
+                    .push(format!("ignored: {} is not a field of a row of {}", short(&at), list.path));
                 continue;
             };
-            if column.name == PRICE
+            if column.name == list.money
                 && let Members::Object(money) = open(raw)?
             {
                 for (part, raw) in money {
                     let column = match part.as_str() {
-                        "amount" => PRICE,
+                        "amount" => list.money,
                         "currency" => CURRENCY,
                         _ => continue,
                     };
@@ -180,7 +187,7 @@ impl Sheet {
         if !problems.is_empty() {
             return Ok(Err(problems));
         }
-        Ok(comparable(|name| texts.iter().find(|(n, _)| *n == name).map(|(_, t)| t.as_str())))
+        Ok(list.row(|name| texts.iter().find(|(n, _)| *n == name).map(|(_, t)| t.as_str())))
     }
 }
 

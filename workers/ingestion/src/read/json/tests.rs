@@ -21,6 +21,43 @@ fn sheet(rest: &str) -> String {
 }
 
 #[test]
+fn income_is_read_with_its_lists() {
+    let facts = facts(&sheet(
+        r#""income":{"vacancy_rate":0.05,"hold_years":10,"terminal_noi_basis":"forward",
+           "tenancies":[{"unit":"Local 1","passing_rent":{"amount":"1450","currency":"EUR"},"frequency":"monthly"},
+                        {"unit":"Local 2","passing_rent":1200,"currency":"EUR","frequency":"mensual"},
+                        {"unit":"Local 3","frequency":"mensual"}],
+           "operating_expenses":[{"type":"IBI","amount":620.5}]}"#,
+    ));
+    let got: Vec<_> = facts.facts.iter().map(|f| (f.path.as_str(), f.value.clone())).collect();
+    let rent = |amount: &str| json!({ "amount": amount, "currency": "EUR" });
+    assert_eq!(
+        got,
+        [
+            ("income.vacancy_rate", json!("0.05")),
+            ("income.hold_years", json!(10)),
+            ("income.terminal_noi_basis", json!("forward")),
+            (
+                "income.tenancies[]",
+                json!({ "unit": "Local 1", "passing_rent": rent("1450"), "frequency": "monthly" })
+            ),
+            (
+                "income.tenancies[]",
+                json!({ "unit": "Local 2", "passing_rent": rent("1200"), "frequency": "monthly" })
+            ),
+            (
+                "income.operating_expenses[]",
+                json!({ "type": "IBI", "amount": { "amount": "620.5" } })
+            ),
+        ]
+    );
+    assert_eq!(
+        facts.problems.finish(),
+        ["/income/tenancies/2 was left out: passing_rent is missing"]
+    );
+}
+
+#[test]
 fn each_fact_remembers_where_it_stands() {
     let facts = facts(&sheet(
         r#""asset_type":"residential","physical":{"gross_internal_area":96.50,"year_built":"1998"},
@@ -171,6 +208,8 @@ fn tree() -> impl Strategy<Value = serde_json::Value> {
         Just("market".to_owned()),
         Just("comparables".to_owned()),
         Just("price".to_owned()),
+        Just("tenancies".to_owned()),
+        Just("passing_rent".to_owned()),
         Just("id".to_owned()),
         "[a-z/~]{0,4}"
     ];
@@ -194,8 +233,8 @@ proptest! {
     }
 
     #[test]
-    fn any_json_in_any_place_of_a_sheet_is_read(physical in tree(), market in tree()) {
-        let text = json!({ "schema": "asset-facts/1", "physical": physical, "market": market }).to_string();
+    fn any_json_in_any_place_of_a_sheet_is_read(physical in tree(), market in tree(), income in tree()) {
+        let text = json!({ "schema": "asset-facts/1", "physical": physical, "market": market, "income": income }).to_string();
         prop_assert!(matches!(reading(&text), Reading::Facts(_)));
     }
 

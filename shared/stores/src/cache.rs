@@ -2,13 +2,15 @@
 //! "not known" within a quarter of a second, and a Redis that did not answer is left alone for a while.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, anyhow};
 use messages::{AssetKey, Tenant};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{AsyncCommands, RedisResult};
+use redis::{AsyncCommands, RedisResult, TlsCertificates};
 use runtime::{Env, Reader, Secret};
 use serde::Deserialize;
 use tokio::sync::OnceCell;
@@ -25,17 +27,24 @@ const TTL_SECONDS: u64 = 30;
 #[derive(Debug, Clone)]
 pub struct CacheConfig {
     pub url: Secret,
+    /// With `rediss://`: a file of CA certificates, when not the public ones.
+    pub ca_location: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
 struct Raw {
     redis_url: Option<String>,
+    redis_ca_location: Option<String>,
 }
 
 impl CacheConfig {
     pub fn read(env: &Env, r: &mut Reader) -> Option<Self> {
+        let raw: Raw = env.raw();
+        let url = r.required_secret("REDIS_URL", raw.redis_url);
+        let ca_location = r.optional("REDIS_CA_LOCATION", raw.redis_ca_location);
         Some(Self {
-            url: r.required_secret("REDIS_URL", env.raw::<Raw>().redis_url)?,
+            url: url?,
+            ca_location: ca_location?,
         })
     }
 }
@@ -56,10 +65,21 @@ impl Cache {
     /// Makes a client; the connection is made when it is first needed.
     ///
     /// # Errors
-    /// When the URL is malformed (the error does not quote it).
+    /// When the URL is malformed (the error does not quote it), or the CA certificates cannot be read.
     pub fn new(config: &CacheConfig) -> anyhow::Result<Self> {
-        let client =
-            redis::Client::open(config.url.expose()).map_err(|_| anyhow::anyhow!("REDIS_URL is not a redis:// or rediss:// address"))?;
+        let opened = match &config.ca_location {
+            None => redis::Client::open(config.url.expose()),
+            Some(path) => {
+                let root_cert = std::fs::read(path).with_context(|| format!("REDIS_CA_LOCATION {} cannot be read", path.display()))?;
+                let trusted = TlsCertificates {
+                    client_tls: None,
+                    root_cert: Some(root_cert),
+                };
+                redis::Client::build_with_tls(config.url.expose(), trusted)
+            }
+        };
+        let client = opened
+            .map_err(|_| anyhow!("REDIS_URL is not a redis:// or rediss:// address, or REDIS_CA_LOCATION holds no PEM certificates"))?;
         let inner = Inner {
             client,
             connection: OnceCell::new(),

@@ -123,17 +123,13 @@ fn outcomes(sheet: &FactSheet, parameters: &Parameters) -> Result<Vec<Outcome>, 
         }),
         Err(NoGrid::Overflow(overflow)) => return Err(overflow),
     };
-    let not_in_sheet = |approach, what: &str| {
+    let not_in_model = |approach| {
         Outcome::NotApplicable(MissingFacts {
             approach,
-            missing: vec![format!("{what}: fact sheets of the schema {} have none", facts::SCHEMA)],
+            missing: vec![format!("version {MODEL_VERSION} of the model does not carry out this approach")],
         })
     };
-    Ok(vec![
-        market,
-        not_in_sheet(Approach::Income, "rents, expenses and yields"),
-        not_in_sheet(Approach::Cost, "cost of construction, depreciation and value of the land"),
-    ])
+    Ok(vec![market, not_in_model(Approach::Income), not_in_model(Approach::Cost)])
 }
 
 /// The digest of everything that the report follows from. Two sheets that differ only in the order of their

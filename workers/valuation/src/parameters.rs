@@ -9,7 +9,7 @@ use crate::canonical;
 /// The model's name in reports.
 pub const MODEL: &str = "libertum-market-comparables";
 /// Raised with every change that can change a figure or a word of a report.
-pub const MODEL_VERSION: &str = "1";
+pub const MODEL_VERSION: &str = "2";
 
 /// The numbers that the model is run with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

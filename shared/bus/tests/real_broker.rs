@@ -30,6 +30,8 @@ type Script = Arc<dyn Fn(&str, u32) -> Step + Send + Sync>;
 enum Step {
     Do,
     DoSlowly(Duration),
+    /// Waits this long, and gives up when it is told that the work is not wanted here.
+    DoUnlessCancelled(Duration),
     Fail,
     Panic,
     Unavailable,
@@ -54,6 +56,10 @@ impl Worker for Scripted {
         match (self.script)(&asset, ctx.attempt) {
             Step::Do => {}
             Step::DoSlowly(time) => tokio::time::sleep(time).await,
+            Step::DoUnlessCancelled(time) => tokio::select! {
+                () = tokio::time::sleep(time) => {}
+                () = ctx.cancel.cancelled() => return Err(Failure::Cancelled),
+            },
             Step::Fail => return Err(Failure::Failed(anyhow::anyhow!("it always fails"))),
             Step::Panic => panic!("a bug"),
             Step::Unavailable => return Err(Failure::Unavailable(anyhow::anyhow!("down for now"))),
@@ -359,6 +365,33 @@ async fn told_to_stop_it_finishes_what_is_in_flight_and_loses_nothing_that_waits
     assert_eq!(bench.run(|_, _| Step::Do).await, Exit::Drained);
     let all: BTreeSet<String> = bench.handled().into_iter().collect();
     assert_eq!((all.len(), bench.handled().len()), (30, 30));
+    bench.assert_no_lag().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_member_disturbs_no_work_in_the_partitions_that_stay() {
+    let bench = Arc::new(Bench::new().await);
+    for n in 0..60 {
+        bench.send(&format!("w{n}")).await;
+    }
+    let begun = Arc::new(AtomicUsize::new(0));
+    let member = || {
+        let (bench, begun) = (bench.clone(), begun.clone());
+        tokio::spawn(async move {
+            let script = move |_: &str, _| {
+                begun.fetch_add(1, Ordering::Relaxed);
+                Step::DoUnlessCancelled(Duration::from_secs(2))
+            };
+            bench.run_with(&bench.process(), &bench.config(), script).await
+        })
+    };
+    let first = member();
+    // All are in hand, and none is done, when the second comes.
+    until(|| begun.load(Ordering::Relaxed) >= 60).await;
+    let second = member();
+    assert_eq!((first.await.unwrap(), second.await.unwrap()), (Exit::Drained, Exit::Drained));
+    let all: BTreeSet<String> = bench.handled().into_iter().collect();
+    assert_eq!(all.len(), 60);
     bench.assert_no_lag().await;
 }
 

@@ -6,7 +6,6 @@ use std::time::Instant;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use runtime::Exit;
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::{Commit, Loop, REPEAT, Revoking};
@@ -34,7 +33,7 @@ impl<W: Worker> Loop<W> {
                 debug!(?partitions, "partitions revoked");
                 self.meters.rebalance("revoked");
                 // Handlers that wait for something far away should not: the next owner will.
-                self.epoch.cancel();
+                self.cancel(&partitions);
                 self.revoking = Some(Revoking {
                     partitions,
                     reply,
@@ -44,8 +43,7 @@ impl<W: Worker> Loop<W> {
             FromKafka::Lost(partitions) => {
                 warn!(?partitions, "partitions lost without being asked");
                 self.meters.rebalance("lost");
-                self.epoch.cancel();
-                self.epoch = CancellationToken::new();
+                self.cancel(&partitions);
                 partitions.into_iter().for_each(|p| {
                     self.core.revoke(p);
                 });
@@ -64,6 +62,13 @@ impl<W: Worker> Loop<W> {
             FromKafka::Closed => return Some(Exit::Internal),
         }
         None
+    }
+
+    /// Tells the handlers of these partitions, and no others, that their work is not wanted here any more.
+    fn cancel(&mut self, partitions: &[i32]) {
+        for token in partitions.iter().filter_map(|p| self.wanted.remove(p)) {
+            token.cancel();
+        }
     }
 
     pub(super) fn take_record(&mut self, weighed: Weighed) {
@@ -105,7 +110,6 @@ impl<W: Worker> Loop<W> {
         });
         // The thread may have waited long enough and gone on.
         drop(revoking.reply.try_send(offsets));
-        self.epoch = CancellationToken::new();
     }
 
     pub(super) fn take_commit(&mut self, result: Result<Vec<(i32, i64)>, RDKafkaErrorCode>) {

@@ -3,11 +3,15 @@
 use std::time::{Duration, Instant};
 
 use runtime::Exit;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::{info, warn};
 
 use super::{Commit, LAST_COMMIT, Loop, REPEAT};
 use crate::Worker;
-use crate::source::{FromKafka, ToKafka};
+use crate::source::{FromKafka, Source, ToKafka};
+
+/// How long leaving may take; the thread gives up before.
+const CLOSED: Duration = Duration::from_secs(3);
 
 impl<W: Worker> Loop<W> {
     /// Commits what is done and leaves the group. A commit that is not acknowledged changes a good end into 74.
@@ -20,18 +24,7 @@ impl<W: Worker> Loop<W> {
             Exit::NotAcknowledged
         };
         self.source.ask(ToKafka::Close);
-        let closed = async {
-            while let Some(event) = self.from_kafka.recv().await {
-                match event {
-                    FromKafka::Closed => break,
-                    FromKafka::Revoked { reply, .. } => drop(reply.try_send(Vec::new())),
-                    _ => {}
-                }
-            }
-        };
-        if tokio::time::timeout(Duration::from_secs(3), closed).await.is_err() {
-            warn!("the group could not be left in time");
-        }
+        closed(&mut self.from_kafka).await;
         info!(
             messages.received = self.count.received,
             messages.done = self.count.done,
@@ -78,5 +71,27 @@ impl<W: Worker> Loop<W> {
                 }
             }
         }
+    }
+}
+
+/// Leaves the group before anything was begun.
+pub(super) async fn at_once(source: &Source, mut from_kafka: UnboundedReceiver<FromKafka>) {
+    source.ask(ToKafka::Close);
+    closed(&mut from_kafka).await;
+}
+
+/// Waits, in bounded time, until the thread has left the group.
+async fn closed(from_kafka: &mut UnboundedReceiver<FromKafka>) {
+    let closed = async {
+        while let Some(event) = from_kafka.recv().await {
+            match event {
+                FromKafka::Closed => break,
+                FromKafka::Revoked { reply, .. } => drop(reply.try_send(Vec::new())),
+                _ => {}
+            }
+        }
+    };
+    if tokio::time::timeout(CLOSED, closed).await.is_err() {
+        warn!("the group could not be left in time");
     }
 }

@@ -4,6 +4,7 @@ mod events;
 mod leave;
 mod time;
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::hash::RandomState;
 use std::sync::Arc;
@@ -64,11 +65,20 @@ where
     let (events, from_kafka) = mpsc::unbounded_channel();
     let max_held = config.max_in_flight.saturating_mul(HELD_PER_FLIGHT).max(W::BATCH * 2);
     let source = Source::start(&config.kafka, W::NAME, max_held, events).context("the Kafka consumer could not be made")?;
-    let worker = tokio::select! {
-        worker = build => worker?,
-        () = process.stop.cancelled() => {
-            source.ask(ToKafka::Close);
+    let built = tokio::select! {
+        worker = build => worker.map(Some),
+        () = process.stop.cancelled() => Ok(None),
+    };
+    let worker = match built {
+        Ok(Some(worker)) => worker,
+        // A member that does not say that it goes is waited for by the whole group.
+        Ok(None) => {
+            leave::at_once(&source, from_kafka).await;
             return Ok(Exit::Drained);
+        }
+        Err(e) => {
+            leave::at_once(&source, from_kafka).await;
+            return Err(e);
         }
     };
     let meters = Meters::new(&process.metrics, &config.kafka.name(W::NAME));
@@ -95,7 +105,8 @@ where
         core: Core::new(),
         hasher: RandomState::new(),
         meters,
-        epoch: CancellationToken::new(),
+        unwanted: CancellationToken::new(),
+        wanted: HashMap::new(),
         revoking: None,
         assigned: false,
         commit: Commit::Idle,
@@ -145,8 +156,9 @@ struct Loop<W: Worker> {
     core: Core<Held>,
     hasher: RandomState,
     meters: Meters,
-    /// Cancelled when work in flight is not wanted any more.
-    epoch: CancellationToken,
+    /// Cancelled when no work in flight is wanted any more; each partition of ours has a child of it.
+    unwanted: CancellationToken,
+    wanted: HashMap<i32, CancellationToken>,
     revoking: Option<Revoking>,
     /// Whether the group has given us partitions, or none, at least once.
     assigned: bool,
@@ -218,7 +230,14 @@ impl<W: Worker> Loop<W> {
                 self.first = false;
                 self.meters.cold_start(self.process.started.elapsed());
             }
-            let (attempts, finished, cancel) = (self.attempts.clone(), self.finished.clone(), self.epoch.child_token());
+            let (attempts, finished, cancel) = (
+                self.attempts.clone(),
+                self.finished.clone(),
+                self.wanted
+                    .entry(batch.partition)
+                    .or_insert_with(|| self.unwanted.child_token())
+                    .clone(),
+            );
             tokio::spawn(async move {
                 let results = attempts.run(batch, cancel).await;
                 // The loop has ended: nobody waits for the result, and the message stays uncommitted.

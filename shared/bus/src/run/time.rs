@@ -32,7 +32,7 @@ impl<W: Worker> Loop<W> {
             return Some(Exit::Drained);
         }
         if now >= cancel_at {
-            self.epoch.cancel();
+            self.unwanted.cancel();
         }
         if now >= leave_at {
             warn!(
@@ -103,7 +103,7 @@ impl<W: Worker> Loop<W> {
         sooner(self.revoking.as_ref().map(|r| r.until));
         sooner(
             self.stopping
-                .map(|s| if self.epoch.is_cancelled() { s.leave_at } else { s.cancel_at }),
+                .map(|s| if self.unwanted.is_cancelled() { s.leave_at } else { s.cancel_at }),
         );
         sooner(self.config.max_run.filter(|_| self.stopping.is_none()).map(|max| self.began + max));
         if let (Mode::Job { idle_exit }, Some(since)) = (self.config.mode, self.drained_since) {

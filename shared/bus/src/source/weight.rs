@@ -13,7 +13,7 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    pub fn above(&self, messages: usize, bytes: usize) -> bool {
+    pub(super) fn above(&self, messages: usize, bytes: usize) -> bool {
         self.messages.load(Ordering::Relaxed) > messages || self.bytes.load(Ordering::Relaxed) > bytes
     }
 }
@@ -26,7 +26,7 @@ pub(crate) struct Weighed {
 }
 
 impl Weighed {
-    pub fn new(message: OwnedMessage, weights: Arc<Weights>) -> Self {
+    pub(super) fn new(message: OwnedMessage, weights: Arc<Weights>) -> Self {
         let length = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
         // Headers and what keeping a message costs are about half a kilobyte.
         let bytes = length(message.payload()) + length(message.key()) + 512;

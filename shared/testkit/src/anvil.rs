@@ -1,6 +1,8 @@
 //! A chain of a test's own, to be set back, to forget, and to be starved.
 
 use std::io::{BufRead as _, BufReader};
+use std::ops::Deref;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -12,14 +14,27 @@ use tempfile::TempDir;
 const START: Duration = Duration::from_secs(20);
 const CALL: Duration = Duration::from_secs(10);
 
+/// A node to ask.
+pub struct Chain {
+    pub url: String,
+    /// Holds the mnemonic phrase of 16 funded accounts.
+    pub mnemonic_file: PathBuf,
+    http: reqwest::Client,
+}
+
 /// The real Anvil on a free port, with accounts of its own; ends with the value.
 pub struct Anvil {
     child: Child,
-    pub url: String,
-    /// Holds the mnemonic phrase of 16 funded accounts.
-    pub mnemonic_file: std::path::PathBuf,
     _folder: TempDir,
-    http: reqwest::Client,
+    chain: Chain,
+}
+
+impl Deref for Anvil {
+    type Target = Chain;
+
+    fn deref(&self) -> &Chain {
+        &self.chain
+    }
 }
 
 impl Anvil {
@@ -83,11 +98,18 @@ impl Anvil {
         std::fs::write(&mnemonic_file, phrase).expect("the test's folder takes a file");
         Self {
             child,
-            url: format!("http://{address}"),
-            mnemonic_file,
+            chain: Chain::at(format!("http://{address}"), mnemonic_file),
             _folder: folder,
-            http: reqwest::Client::builder().no_proxy().timeout(CALL).build().expect("a plain client"),
         }
+    }
+}
+
+impl Chain {
+    /// The node at an address.
+    #[allow(clippy::expect_used)]
+    pub(crate) fn at(url: String, mnemonic_file: PathBuf) -> Self {
+        let http = reqwest::Client::builder().no_proxy().timeout(CALL).build().expect("a plain client");
+        Self { url, mnemonic_file, http }
     }
 
     /// Calls a method of the node.

@@ -4,11 +4,19 @@
 //! A development dependency: nothing in a worker's binary comes from here.
 
 mod anvil;
+mod mongod;
+mod own_stack;
 mod pool;
+mod program;
+mod scaler;
 mod topics;
 
-pub use anvil::Anvil;
-pub use pool::{Pool, Program, RECIPIENT, UNITS, until};
+pub use anvil::{Anvil, Chain};
+pub use mongod::Mongod;
+pub use own_stack::OwnStack;
+pub use pool::{Pool, RECIPIENT, Submitted, UNITS};
+pub use program::{Program, until};
+pub use scaler::Scaler;
 pub use topics::Seen;
 
 use runtime::{Env, FromEnv, Reader};
@@ -35,10 +43,14 @@ impl Corner {
                 "{name} is not set: run scripts/test, or first: scripts/stack up && eval \"$(scripts/stack env)\""
             );
         }
+        Self::of(std::env::vars().collect())
+    }
+
+    /// A corner of the servers that these variables lead to.
+    pub(crate) fn of(mut vars: Vec<(String, String)>) -> Self {
         let id = Uuid::now_v7().simple().to_string();
         // The last digits are the random ones; the first only tell the time.
         let name: String = format!("t{}", id.chars().skip(16).collect::<String>());
-        let mut vars: Vec<(String, String)> = std::env::vars().collect();
         for (key, value) in [
             ("MONGODB_DATABASE", name.clone()),
             ("KAFKA_TOPIC_PREFIX", format!("{name}.")),

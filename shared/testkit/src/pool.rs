@@ -1,26 +1,25 @@
 //! The whole pool as processes, in a corner of its own: what a kill can be aimed at.
 
-use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Anvil, Corner};
+use crate::program::{free_port, repository, run, run_script, spawn, until};
+use crate::{Anvil, Chain, Corner, OwnStack, Program, Scaler};
 
-/// How long a program that prepares something may take.
-const PREPARE: Duration = Duration::from_secs(60);
 /// Who the tenant's tokens go to: an account that has no code on any chain of ours.
 pub const RECIPIENT: &str = "0x70997970c51812dc3a010c7d01b50e0d17dc79c8";
 /// How many units of a token the tenant issues.
 pub const UNITS: u64 = 1000;
+/// A client that was asked to come again does so after this, sooner than it was asked to.
+const COME_AGAIN: Duration = Duration::from_millis(500);
 
 /// The intake runs; workers are started by the test.
 pub struct Pool {
     pub corner: Corner,
-    pub anvil: Anvil,
+    pub anvil: Node,
     pub contract: String,
     folder: TempDir,
     intake: Program,
@@ -29,54 +28,31 @@ pub struct Pool {
     http: reqwest::Client,
 }
 
-/// A running program; killed with -9 when the value ends.
-pub struct Program(Child);
-
-impl Program {
-    /// Ends it as a power cut would.
-    ///
-    /// # Panics
-    /// When the system refuses.
-    #[allow(clippy::expect_used)]
-    pub fn kill_dash_nine(&mut self) {
-        self.0.kill().expect("a child of ours can be killed");
-        self.0.wait().expect("a child of ours can be waited for");
-    }
-
-    /// Its status, when it has ended.
-    ///
-    /// # Panics
-    /// When the system does not tell.
-    #[allow(clippy::expect_used)]
-    pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.0.try_wait().expect("a child of ours can be asked")
-    }
+/// The chain that the pool mints on.
+pub enum Node {
+    Own(Anvil),
+    /// The stack's; it is stopped and started with the stack's other servers.
+    OfStack(Chain),
 }
 
-impl Drop for Program {
-    fn drop(&mut self) {
-        if self.ended().is_none() {
-            self.kill_dash_nine();
+impl Deref for Node {
+    type Target = Chain;
+
+    fn deref(&self) -> &Chain {
+        match self {
+            Self::Own(anvil) => anvil,
+            Self::OfStack(chain) => chain,
         }
     }
 }
 
-/// Where cargo put the binaries of this build.
-#[allow(clippy::expect_used)]
-fn binary(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own file");
-    let folder = test.ancestors().nth(2).expect("tests lie in target/<profile>/deps");
-    let path = folder.join(name);
-    assert!(
-        path.exists(),
-        "{} is not built: run scripts/test, or first: cargo build --workspace --bins",
-        path.display()
-    );
-    path
-}
-
-fn repository(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+/// What a client was told when it sent a dossier.
+#[derive(Debug)]
+pub struct Submitted {
+    /// The ids of the documents that were taken.
+    pub documents: Vec<String>,
+    /// How often the intake asked to come again later, or the connection broke.
+    pub repeats: usize,
 }
 
 impl Pool {
@@ -84,11 +60,21 @@ impl Pool {
     ///
     /// # Panics
     /// When any of it cannot be had.
-    #[allow(clippy::expect_used)]
     pub async fn start() -> Self {
-        let anvil = Anvil::start();
+        Self::start_in(Corner::new(), Node::Own(Anvil::start())).await
+    }
+
+    /// The same on servers that the test may stop, with their chain.
+    ///
+    /// # Panics
+    /// When any of it cannot be had.
+    pub async fn start_on(stack: &OwnStack) -> Self {
+        Self::start_in(stack.corner(), Node::OfStack(stack.chain())).await
+    }
+
+    #[allow(clippy::expect_used)]
+    async fn start_in(mut corner: Corner, anvil: Node) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the test");
-        let mut corner = Corner::new();
         let tenants = json!({ &corner.name: { "recipient": RECIPIENT, "units": UNITS, "currency": "EUR", "mint": "auto" } });
         let tenants_file = folder.path().join("tenants.json");
         std::fs::write(&tenants_file, tenants.to_string()).expect("the test's folder takes a file");
@@ -112,7 +98,7 @@ impl Pool {
         for worker in ["ingestion", "valuation", "minting"] {
             run(&corner, worker, &["--prepare"]);
         }
-        let intake = spawn(&corner, "intake", folder.path());
+        let intake = spawn(&corner, "intake", &[], folder.path());
         let token = run_script(&corner, "scripts/token", &["--tenant", &corner.name, "--ttl", "3600"]);
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -142,7 +128,18 @@ impl Pool {
 
     /// Starts a worker process; its log goes to the test's folder.
     pub fn worker(&self, name: &str) -> Program {
-        spawn(&self.corner, name, self.folder.path())
+        spawn(&self.corner, name, &[], self.folder.path())
+    }
+
+    /// Starts the scaler, which starts workers on lag.
+    pub fn scaler(&self) -> Scaler {
+        Scaler::start(&self.corner, self.folder.path())
+    }
+
+    /// Keeps the logs after the test; for one that fails.
+    pub fn keep_logs(&mut self) {
+        eprintln!("the pool's logs are kept in {}", self.folder.path().display());
+        self.folder.disable_cleanup(true);
     }
 
     /// What a worker has logged.
@@ -154,41 +151,82 @@ impl Pool {
     ///
     /// # Panics
     /// When the intake does not take it.
+    pub async fn submit_dossier(&self, asset: &str) -> Submitted {
+        self.submit(asset, None).await
+    }
+
+    /// The same as a client does it that means to get through: what may succeed later is sent again with the same key.
+    ///
+    /// # Panics
+    /// When the intake refuses it for good, or has not taken a part of it after so long.
+    pub async fn submit_dossier_patiently(&self, asset: &str, at_most: Duration) -> Submitted {
+        self.submit(asset, Some(at_most)).await
+    }
+
     #[allow(clippy::expect_used)]
-    pub async fn submit_dossier(&self, asset: &str) {
+    async fn submit(&self, asset: &str, patience: Option<Duration>) -> Submitted {
+        let (mut documents, mut repeats) = (Vec::new(), 0);
         for (file, media_type) in [("ficha.json", "application/json"), ("testigos.csv", "text/csv")] {
             let bytes = std::fs::read(repository("docs/examples/dossier").join(file)).expect("the example dossier is there");
             let request = self
                 .http
                 .post(format!("{}/v1/assets/{asset}/documents", self.url))
+                .header("idempotency-key", format!("{asset}-{file}"))
                 .header("content-type", media_type)
                 .body(bytes);
-            self.accepted(request.header("idempotency-key", format!("{asset}-{file}"))).await;
+            let (answer, repeated) = self.accepted(request, patience).await;
+            let id = answer["document_id"].as_str().expect("an accepted document has an id");
+            documents.push(id.to_owned());
+            repeats += repeated;
         }
         let close = self
             .http
             .post(format!("{}/v1/assets/{asset}/valuations", self.url))
+            .header("idempotency-key", format!("{asset}-close"))
             .json(&json!({}));
-        self.accepted(close.header("idempotency-key", format!("{asset}-close"))).await;
+        repeats += self.accepted(close, patience).await.1;
+        Submitted { documents, repeats }
     }
 
+    /// Sends a request until it is answered 202; gives the answer, and how often it had to be repeated.
     #[allow(clippy::expect_used)]
-    async fn accepted(&self, request: reqwest::RequestBuilder) {
-        let answer = request.bearer_auth(&self.token).send().await.expect("the intake answers");
-        let status = answer.status();
-        let text = answer.text().await.unwrap_or_default();
-        assert_eq!(status.as_u16(), 202, "{text}");
+    async fn accepted(&self, request: reqwest::RequestBuilder, patience: Option<Duration>) -> (Value, usize) {
+        let request = request.bearer_auth(&self.token);
+        let begun = Instant::now();
+        for repeats in 0.. {
+            let attempt = request.try_clone().expect("a body of bytes can be sent again");
+            let why = match attempt.send().await {
+                Ok(answer) => {
+                    let status = answer.status();
+                    let text = answer.text().await.unwrap_or_default();
+                    let body: Value = serde_json::from_str(&text).unwrap_or_default();
+                    if status.as_u16() == 202 {
+                        return (body, repeats);
+                    }
+                    assert!(status.is_server_error() || body["retryable"] == true, "{status}: {text}");
+                    format!("{status}: {text}")
+                }
+                Err(e) => format!("{e:#}"),
+            };
+            assert!(patience.is_some_and(|most| begun.elapsed() < most), "{why}");
+            tokio::time::sleep(COME_AGAIN).await;
+        }
+        unreachable!("the loop ends by an answer")
+    }
+
+    /// What the intake says of a document; null when it does not answer.
+    pub async fn document(&self, id: &str) -> Value {
+        self.get(&format!("documents/{id}")).await
     }
 
     /// What the intake says of an asset; null when nothing is known of it yet.
     pub async fn asset(&self, asset: &str) -> Value {
-        let answer = self
-            .http
-            .get(format!("{}/v1/assets/{asset}", self.url))
-            .bearer_auth(&self.token)
-            .send()
-            .await;
-        match answer {
+        self.get(&format!("assets/{asset}")).await
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let request = self.http.get(format!("{}/v1/{path}", self.url)).bearer_auth(&self.token);
+        match request.send().await {
             Ok(answer) if answer.status().is_success() => answer.json().await.unwrap_or(Value::Null),
             _ => Value::Null,
         }
@@ -229,69 +267,3 @@ impl Pool {
 
 /// The contract's event, whose hash is the first topic of its logs.
 const ASSET_MINTED: &str = "AssetMinted(bytes32,address,uint256,bytes32)";
-
-#[allow(clippy::expect_used)]
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound listener has an address").port()
-}
-
-#[allow(clippy::expect_used)]
-fn spawn(corner: &Corner, name: &str, folder: &std::path::Path) -> Program {
-    let log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(folder.join(format!("{name}.log")))
-        .expect("a log file");
-    let errors = log.try_clone().expect("a second handle of the log");
-    let child = Command::new(binary(name))
-        .env_clear()
-        .envs(corner.vars().iter().cloned())
-        .stdin(Stdio::null())
-        .stdout(log)
-        .stderr(errors)
-        .spawn()
-        .expect("a binary of ours starts");
-    Program(child)
-}
-
-fn run(corner: &Corner, name: &str, args: &[&str]) -> String {
-    output(corner, Command::new(binary(name)).args(args))
-}
-
-fn run_script(corner: &Corner, path: &str, args: &[&str]) -> String {
-    output(corner, Command::new(repository(path)).args(args))
-}
-
-#[allow(clippy::expect_used)]
-fn output(corner: &Corner, command: &mut Command) -> String {
-    let begun = Instant::now();
-    let output = command
-        .env_clear()
-        .envs(corner.vars().iter().cloned())
-        .stdin(Stdio::null())
-        .output()
-        .expect("a program of ours starts");
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(
-        output.status.success() && begun.elapsed() < PREPARE,
-        "{:?} {:?}: {}\n{out}\n{err}",
-        command.get_program(),
-        command.get_args().collect::<Vec<_>>(),
-        output.status
-    );
-    // Logs and results share standard output: the result is the last line.
-    out.trim().lines().last().unwrap_or_default().to_owned()
-}
-
-/// Waits for a condition.
-///
-/// # Panics
-/// When it does not come about in time.
-pub async fn until(what: &str, at_most: Duration, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + at_most;
-    while !holds().await {
-        assert!(Instant::now() < deadline, "{what}: not within {} s", at_most.as_secs());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}

@@ -80,6 +80,21 @@ impl Corner {
         }
     }
 
+    /// How many messages of a worker's topic its group has not committed.
+    ///
+    /// # Panics
+    /// When the broker does not answer.
+    pub async fn lag(&self, worker: &str) -> i64 {
+        let kafka = self.read(KafkaConfig::read);
+        let name = kafka.name(worker);
+        let looked = tokio::task::spawn_blocking(move || lag(&kafka, &name)).await;
+        match looked {
+            Ok(Ok(lag)) => lag,
+            Ok(Err(e)) => panic!("the lag of {worker} is not to be had: {e}"),
+            Err(e) => panic!("{e}"),
+        }
+    }
+
     /// Everything that lies in a topic of this corner now, by partition and offset; a topic is named without its prefix.
     ///
     /// # Panics
@@ -94,6 +109,28 @@ impl Corner {
             Err(e) => panic!("{e}"),
         }
     }
+}
+
+/// The topic and the group of a worker have one name. A partition without a commit is counted from its start.
+fn lag(kafka: &KafkaConfig, name: &str) -> anyhow::Result<i64> {
+    let mut config = kafka.client("testkit");
+    config.set("group.id", name).set("enable.auto.commit", "false");
+    let consumer: BaseConsumer = config.create()?;
+    let metadata = consumer.fetch_metadata(Some(name), DEADLINE)?;
+    let mut asked = TopicPartitionList::new();
+    for partition in metadata.topics().iter().flat_map(|t| t.partitions()) {
+        asked.add_partition(name, partition.id());
+    }
+    anyhow::ensure!(asked.count() > 0, "topic {name} has no partitions");
+    let mut lag = 0;
+    for known in consumer.committed_offsets(asked, DEADLINE)?.elements() {
+        let (low, high) = consumer.fetch_watermarks(name, known.partition(), DEADLINE)?;
+        lag += match known.offset() {
+            rdkafka::Offset::Offset(committed) => high - committed,
+            _ => high - low,
+        };
+    }
+    Ok(lag)
 }
 
 fn read_all(kafka: &KafkaConfig, topic: &str) -> anyhow::Result<Vec<Seen>> {

@@ -1,0 +1,178 @@
+//! A copy of the whole stack that belongs to one test: the only one whose servers a test may stop.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use bson::doc;
+use rand::RngExt as _;
+use tempfile::TempDir;
+
+use crate::program::{repository, until};
+use crate::{Chain, Corner};
+
+/// Ports of a stack, counted from its base.
+const PORTS: u16 = 12;
+/// Where bases are looked for: below the ports that the system gives to outgoing connections.
+const BASES: std::ops::Range<u16> = 15_000..25_000;
+/// Variables that would lead to other servers, or to what was made on them.
+const FOREIGN: [&str; 13] = [
+    "KAFKA_",
+    "MONGODB_",
+    "REDIS_",
+    "BLOB_",
+    "EVM_",
+    "OIDC_",
+    "CLAMD_",
+    "PROMETHEUS_",
+    "STACK_",
+    "ASSET_TOKEN_",
+    "TENANTS_FILE",
+    "HTTP_ADDR",
+    "METRICS_ADDR",
+];
+/// How long a server may take to stop or start.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Every server of `scripts/stack`, on free ports, with data of its own; stopped and wiped with the value.
+pub struct OwnStack {
+    folder: TempDir,
+    vars: Vec<(String, String)>,
+}
+
+impl OwnStack {
+    /// Starts all servers, about ten seconds, and waits until they answer.
+    ///
+    /// # Panics
+    /// When one does not start.
+    #[allow(clippy::expect_used)]
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let mut vars: Vec<(String, String)> = std::env::vars()
+            .filter(|(name, _)| !FOREIGN.iter().any(|prefix| name.starts_with(prefix)))
+            .collect();
+        vars.push(("STACK_DIR".to_owned(), folder.path().to_string_lossy().into_owned()));
+        vars.push(("STACK_PORT_BASE".to_owned(), free_base().to_string()));
+        let mut stack = Self { folder, vars };
+        stack.script(&["up"]).await;
+        stack.vars = stack.read_env();
+        stack
+    }
+
+    /// The environment of the script with the addresses that it exports.
+    #[allow(clippy::expect_used)]
+    fn read_env(&self) -> Vec<(String, String)> {
+        let output = Command::new("bash")
+            .args(["-c", "set -e; exports=$(\"$1\" env); eval \"$exports\"; exec env -0", "bash"])
+            .arg(script())
+            .env_clear()
+            .envs(self.vars.iter().cloned())
+            .output()
+            .expect("bash starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).expect("the environment is text");
+        text.split_terminator('\0')
+            .filter_map(|line| line.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    }
+
+    /// A corner on these servers.
+    pub fn corner(&self) -> Corner {
+        Corner::of(self.vars.clone())
+    }
+
+    /// The stack's chain.
+    pub(crate) fn chain(&self) -> Chain {
+        Chain::at(self.var("EVM_RPC_URLS"), PathBuf::from(self.var("EVM_MNEMONIC_FILE")))
+    }
+
+    #[allow(clippy::expect_used)]
+    fn var(&self, name: &str) -> String {
+        let found = self.vars.iter().rev().find(|(n, _)| n == name);
+        found.map(|(_, value)| value.clone()).expect("scripts/stack env exports it")
+    }
+
+    /// Stops a server in order; its state stays.
+    ///
+    /// # Panics
+    /// When it cannot be stopped.
+    pub async fn stop(&self, server: &str) {
+        self.script(&["stop", server]).await;
+    }
+
+    /// Starts a server that was stopped, and waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn begin(&self, server: &str) {
+        self.script(&["start", server]).await;
+    }
+
+    /// Takes the primary's office from MongoDB for this long, as an election in a set of three would for a moment.
+    ///
+    /// # Panics
+    /// When it refuses, or has not taken it up again a while later.
+    #[allow(clippy::expect_used)]
+    pub async fn step_down(&self, seconds: u32) {
+        let mongo = self.corner().mongo().await;
+        let admin = mongo.client().database("admin");
+        let command = doc! { "replSetStepDown": seconds, "secondaryCatchUpPeriodSecs": 0, "force": true };
+        admin.run_command(command).await.expect("mongodb steps down");
+        let hello = async || admin.run_command(doc! { "hello": 1 }).await.ok();
+        let writable = |answer: Option<bson::Document>| answer.is_some_and(|a| matches!(a.get_bool("isWritablePrimary"), Ok(true)));
+        assert!(!writable(hello().await), "mongodb is primary still");
+        until("mongodb is primary again", PATIENCE, async || writable(hello().await)).await;
+    }
+
+    /// Runs a command of `scripts/stack`.
+    #[allow(clippy::expect_used)]
+    async fn script(&self, args: &[&str]) {
+        let mut command = self.command(args);
+        let done = tokio::task::spawn_blocking(move || command.output()).await;
+        let output = done.expect("the thread ends").expect("scripts/stack starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "scripts/stack {args:?}: {}\n{said}", output.status);
+    }
+
+    /// Its addresses are left out: the script would take them for those of others.
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(script());
+        command.args(args).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+        let own = |name: &str| name == "STACK_DIR" || name == "STACK_PORT_BASE" || !FOREIGN.iter().any(|p| name.starts_with(p));
+        command.envs(self.vars.iter().filter(|(name, _)| own(name)).cloned());
+        command
+    }
+}
+
+impl Drop for OwnStack {
+    fn drop(&mut self) {
+        let mut args = vec!["down"];
+        if std::thread::panicking() {
+            eprintln!("the servers' logs are kept in {}", self.folder.path().display());
+            self.folder.disable_cleanup(true);
+        } else {
+            args.push("--wipe");
+        }
+        match self.command(&args).output() {
+            Ok(output) if output.status.success() => {}
+            Ok(output) => eprintln!("scripts/stack {args:?}: {}", String::from_utf8_lossy(&output.stderr)),
+            Err(e) => eprintln!("scripts/stack {args:?}: {e}"),
+        }
+    }
+}
+
+fn script() -> PathBuf {
+    repository("scripts/stack")
+}
+
+/// A base whose ports are all free now; drawn, so that tests that start together do not meet.
+fn free_base() -> u16 {
+    loop {
+        let base = rand::rng().random_range(BASES);
+        if (base..base + PORTS).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+            return base;
+        }
+    }
+}

@@ -149,6 +149,6 @@ pool_timeline() {
 }
 
 pool_example() {
-  printf "curl -X POST -H \"Authorization: Bearer \$(%s/scripts/token)\" -H 'Idempotency-Key: my-first' -H 'Content-Type: application/json' --data-binary @%s %s" \
+  printf "curl -X POST -H \"Authorization: Bearer \$(STACK_PORT_BASE=$STACK_PORT_BASE %s/scripts/token)\" -H 'Idempotency-Key: my-first' -H 'Content-Type: application/json' --data-binary @%s '%s'" \
     "$ROOT" "$ROOT/docs/examples/dossier/ficha.json" "$(pool_url 'assets/my-asset/documents?close=true')"
 }

@@ -12,8 +12,10 @@ use uuid::Uuid;
 use crate::{AssetId, Hash32, Tenant};
 
 mod income;
+mod needs;
 
 pub use income::{Frequency, Income, OperatingExpense, Tenancy, TerminalNoiBasis};
+pub use needs::{IncomeLacks, NO_CURRENCY};
 
 /// The schema that sheets of this shape name.
 pub const SCHEMA: &str = "asset-fact-sheet/1";

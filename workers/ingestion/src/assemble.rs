@@ -18,8 +18,7 @@ use crate::fields::{COMPARABLES, LISTS, List, OPERATING_EXPENSES, TENANCIES, VAL
 use crate::missing::missing;
 use crate::read::{Lines, MAX_COMPARABLES};
 
-/// ISO 4217's code for "no currency", for a sheet of which no document says which.
-pub const NO_CURRENCY: &str = "XXX";
+pub use messages::facts::NO_CURRENCY;
 /// Values of one fact that are remembered beside the one that was taken.
 const MAX_CANDIDATES: usize = 10;
 /// Conflicts that a sheet lists; further ones are counted in the notes.

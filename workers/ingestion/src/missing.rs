@@ -16,17 +16,22 @@ pub const MAX_MONTHS: i32 = 24;
 
 /// What each approach lacks; empty when one of them has all that it needs.
 ///
-/// Only the market approach is there so far: the sheet cannot hold the income's or the cost approach's facts, so
-/// there would be no use in asking for them.
+/// The cost approach is not named: the sheet cannot hold its facts, so there would be no use in asking for them.
 pub fn missing(sheet: &FactSheet) -> Vec<MissingFacts> {
-    let market = market(sheet);
-    if market.is_empty() {
+    let lacks = lacks(sheet);
+    if lacks.iter().any(|approach| approach.missing.is_empty()) {
         return Vec::new();
     }
-    vec![MissingFacts {
-        approach: Approach::Market,
-        missing: market,
-    }]
+    lacks.to_vec()
+}
+
+/// What the market and the income approach lack, each by itself.
+fn lacks(sheet: &FactSheet) -> [MissingFacts; 2] {
+    let of = |approach, missing| MissingFacts { approach, missing };
+    [
+        of(Approach::Market, market(sheet)),
+        of(Approach::Income, sheet.income_lacks().all()),
+    ]
 }
 
 fn market(sheet: &FactSheet) -> Vec<String> {
@@ -39,7 +44,7 @@ fn market(sheet: &FactSheet) -> Vec<String> {
     };
     need(
         sheet.valuation_currency != NO_CURRENCY,
-        "valuation_currency: the currency to value in (ISO 4217), which no document names and the comparables do not share",
+        "valuation_currency: the currency to value in (ISO 4217), which no document names and the amounts do not share",
     );
     need(
         sheet.physical.gross_internal_area.is_some(),
@@ -140,5 +145,7 @@ fn unusable(sheet: &FactSheet, c: &Comparable, from: Date, to: Date) -> Option<S
     }
 }
 
+#[cfg(test)]
+mod cases;
 #[cfg(test)]
 mod tests;

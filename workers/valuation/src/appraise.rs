@@ -2,12 +2,14 @@
 
 use messages::facts::{self, Approach, FactSheet};
 use messages::{Hash32, MissingFacts};
+use rust_decimal::Decimal;
 use serde::Serialize;
 
-use crate::decimal::Overflow;
-use crate::market::{self, NoGrid};
+use crate::decimal::{Checked as _, Overflow};
+use crate::income::{self, NoIncome};
+use crate::market::{self, Grid, NoGrid};
 use crate::parameters::{MODEL, MODEL_VERSION, Parameters};
-use crate::reconcile::{self, Indication, Outcome, Working};
+use crate::reconcile::{self, Indication, Opinion, Outcome, Working};
 use crate::report::Report;
 use crate::{canonical, compose};
 
@@ -88,7 +90,8 @@ pub fn appraise(sheet: &FactSheet) -> Result<Appraisal, Impossible> {
     if applied.is_empty() {
         return Err(Impossible::NoApproach(outcomes.into_iter().filter_map(missing).collect()));
     }
-    let conclusion = reconcile::conclude(&applied, &parameters)?.ok_or(Impossible::NotPositive)?;
+    let opinions: Vec<Opinion> = applied.iter().map(|i| i.opinion).collect();
+    let conclusion = reconcile::conclude(&opinions, &parameters)?.ok_or(Impossible::NotPositive)?;
     let inputs_sha256 = inputs_sha256(sheet, &parameters);
     let report = compose::report(sheet, inputs_sha256, &parameters, &outcomes, &conclusion)?;
     let text = canonical::json(&report);
@@ -109,34 +112,45 @@ fn missing(outcome: Outcome) -> Option<MissingFacts> {
 
 /// Tries every approach.
 fn outcomes(sheet: &FactSheet, parameters: &Parameters) -> Result<Vec<Outcome>, Overflow> {
+    let not_applicable = |approach, missing| Outcome::NotApplicable(MissingFacts { approach, missing });
     let market = match market::value(sheet, parameters) {
         Ok(grid) => Outcome::Applied(Indication {
             approach: Approach::Market,
-            value: grid.value,
-            deviation: grid.deviation,
-            weight: parameters.market_weight,
+            opinion: market_opinion(&grid, parameters)?,
             working: Working::Market(Box::new(grid)),
         }),
-        Err(NoGrid::Missing(missing)) => Outcome::NotApplicable(MissingFacts {
-            approach: Approach::Market,
-            missing,
-        }),
+        Err(NoGrid::Missing(missing)) => not_applicable(Approach::Market, missing),
         Err(NoGrid::Overflow(overflow)) => return Err(overflow),
     };
-    let not_in_model = |approach| {
-        Outcome::NotApplicable(MissingFacts {
-            approach,
-            missing: vec![format!("version {MODEL_VERSION} of the model does not carry out this approach")],
-        })
+    let income = match income::value(sheet, parameters) {
+        Ok(income) => Outcome::Applied(Indication {
+            approach: Approach::Income,
+            opinion: income.opinion,
+            working: Working::Income(Box::new(income)),
+        }),
+        Err(NoIncome::Missing(missing)) => not_applicable(Approach::Income, missing),
+        Err(NoIncome::Overflow(overflow)) => return Err(overflow),
     };
-    Ok(vec![market, not_in_model(Approach::Income), not_in_model(Approach::Cost)])
+    let cost = format!("version {MODEL_VERSION} of the model does not carry out this approach");
+    Ok(vec![market, income, not_applicable(Approach::Cost, vec![cost])])
+}
+
+fn market_opinion(grid: &Grid, parameters: &Parameters) -> Result<Opinion, Overflow> {
+    let enough = Decimal::from(parameters.comparables_full_weight);
+    Ok(Opinion {
+        value: grid.value,
+        deviation: grid.deviation,
+        weight: Decimal::from(grid.lines.len()).over(enough)?.min(Decimal::ONE),
+    })
 }
 
 /// The digest of everything that the report follows from. Two sheets that differ only in the order of their
-/// comparables have the same.
+/// lists have the same.
 fn inputs_sha256(sheet: &FactSheet, parameters: &Parameters) -> Hash32 {
     let mut sheet = sheet.clone();
     sheet.market.comparables = market::sorted(&sheet.market.comparables);
+    sheet.income.tenancies = income::sorted(&sheet.income.tenancies);
+    sheet.income.operating_expenses = income::sorted(&sheet.income.operating_expenses);
     canonical::sha256(&HashedInputs {
         model: MODEL,
         model_version: MODEL_VERSION,

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use messages::facts::FactSheet;
 
 use crate::appraise::{Appraisal, Impossible, appraise, word};
-use crate::report::{ApproachReport, Report};
+use crate::report::{Applied, ApproachReport, IncomeReport, MarketReport, MethodReport, Report};
 
 /// Fact sheets are smaller than this.
 const LIMIT: u64 = 16 * 1024 * 1024;
@@ -90,37 +90,70 @@ fn in_words(appraisal: &Appraisal) -> String {
                 indication,
                 weight,
                 market,
+                income,
                 ..
             } => {
                 lines.push(format!("{} approach: {indication}, weight {weight}", word(*approach)));
-                lines.extend(market.comparables.iter().map(|line| {
-                    let (id, price, adjusted) = (&line.id, &line.price, &line.adjusted_price);
-                    format!(
-                        "  {id:<12} {price:>16} -> {adjusted:>16}  gross {}  weight {}",
-                        line.gross_adjustment, line.weight
-                    )
-                }));
-                lines.extend(
-                    market
-                        .rejected
-                        .iter()
-                        .map(|rejected| format!("  {:<12} not used: {}", rejected.id, rejected.reason)),
-                );
+                lines.extend(market.iter().flat_map(|market| market_in_words(market)));
+                lines.extend(income.iter().flat_map(|income| income_in_words(income)));
             }
             ApproachReport::NotApplicable { approach, missing } => {
                 lines.push(format!("{} approach does not apply: {}", word(*approach), missing.join("; ")));
             }
         }
     }
+    lines.extend(r.review_reasons.iter().map(|reason| format!("a person must look: {reason}")));
     lines.extend(
         r.sensitivity
             .scenarios
             .iter()
-            .map(|s| format!("  {:<42} {:>16}", s.change, s.value)),
+            .map(|s| format!("  {:<58} {:>16}", s.change, s.value)),
     );
     lines.push("limitations".to_owned());
     lines.extend(r.limitations.iter().map(|text| format!("  - {text}")));
     lines.push(format!("model {} {}, inputs {}", r.model.name, r.model.version, r.inputs_sha256));
     lines.push(format!("report {}", appraisal.report_sha256));
     lines.join("\n") + "\n"
+}
+
+fn market_in_words(market: &MarketReport) -> Vec<String> {
+    let used = market.comparables.iter().map(|line| {
+        let (id, price, adjusted) = (&line.id, &line.price, &line.adjusted_price);
+        format!(
+            "  {id:<12} {price:>16} -> {adjusted:>16}  gross {}  weight {}",
+            line.gross_adjustment, line.weight
+        )
+    });
+    let rejected = market.rejected.iter().map(|r| format!("  {:<12} not used: {}", r.id, r.reason));
+    used.chain(rejected).collect()
+}
+
+fn income_in_words(income: &IncomeReport) -> Vec<String> {
+    let s = &income.statement;
+    let mut lines: Vec<String> = s
+        .tenancies
+        .iter()
+        .map(|t| format!("  {:<24} {:>16}", t.unit, t.annual_rent))
+        .collect();
+    lines.extend(s.rejected.iter().map(|t| format!("  {:<24} not used: {}", t.unit, t.reason)));
+    for (what, amount) in [
+        ("potential gross income", &s.potential_gross_income),
+        ("effective gross income", &s.effective_gross_income),
+        ("operating expenses", &s.operating_expenses),
+        ("net operating income", &s.net_operating_income),
+    ] {
+        lines.push(format!("  {what:<24} {amount:>16}"));
+    }
+    lines.extend(income.methods.iter().map(|method| match method {
+        MethodReport::DirectCapitalisation(applied) => method_in_words("direct capitalisation", applied),
+        MethodReport::DiscountedCashFlow(applied) => method_in_words("discounted cash flow", applied),
+    }));
+    lines
+}
+
+fn method_in_words<T>(name: &str, applied: &Applied<T>) -> String {
+    match applied {
+        Applied::Applied { indication, weight, .. } => format!("  {name:<24} {indication:>16}  weight {weight}"),
+        Applied::NotApplicable { missing } => format!("  {name} does not apply: {}", missing.join("; ")),
+    }
 }

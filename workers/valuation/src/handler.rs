@@ -76,8 +76,8 @@ impl Valuation {
         appraisal: Appraisal,
         ctx: &Context,
     ) -> Result<Emit, Failure> {
+        let next = self.next(event, asset, record, &appraisal);
         let valuation = valuation_record(asset, appraisal, ctx);
-        let next = self.next(event, asset, record);
         let section = ValuationSection {
             facts_version: dossier.version,
             status: ValuationStatus::Indicative,
@@ -160,7 +160,7 @@ impl Valuation {
 
     /// What follows from a valuation. An event that comes again gets the answer that it got before, whatever has
     /// changed since: the mint that it asked for may be there by now, or the tenant's settings may be others.
-    fn next(&self, event: &Event<ValuationPayload>, asset: &AssetKey, record: &AssetRecord) -> Next {
+    fn next(&self, event: &Event<ValuationPayload>, asset: &AssetKey, record: &AssetRecord, appraisal: &Appraisal) -> Next {
         if let Some(before) = record.valuation.as_ref().filter(|v| v.cause == event.envelope.id) {
             return match (&before.mint_request, before.review) {
                 (Some(terms), _) => Next::Mint(terms.clone()),
@@ -170,6 +170,10 @@ impl Valuation {
         }
         if record.mint.is_some() {
             return Next::Nothing;
+        }
+        if appraisal.report.needs_review {
+            info!(%asset, reasons = ?appraisal.report.review_reasons, "a person must look at the valuation before anything is minted");
+            return Next::Review;
         }
         let Some(settings) = self.tenants.get(&asset.tenant) else {
             return Next::Review;

@@ -9,6 +9,7 @@ mod config;
 mod decimal;
 mod error;
 mod handler;
+mod income;
 mod market;
 mod parameters;
 mod prepare;

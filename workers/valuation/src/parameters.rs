@@ -7,9 +7,9 @@ use serde::Serialize;
 use crate::canonical;
 
 /// The model's name in reports.
-pub const MODEL: &str = "libertum-market-comparables";
+pub const MODEL: &str = "libertum-comparables-and-income";
 /// Raised with every change that can change a figure or a word of a report.
-pub const MODEL_VERSION: &str = "2";
+pub const MODEL_VERSION: &str = "3";
 
 /// The numbers that the model is run with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -20,8 +20,11 @@ pub struct Parameters {
     pub comparables_min: u32,
     /// Added to a comparable's gross adjustment before it is inverted into a weight, so that a perfect twin has a finite one.
     pub weight_offset: Decimal,
-    /// The market approach's weight among the approaches that apply.
-    pub market_weight: Decimal,
+    /// The market approach's weight among the approaches is its usable comparables over this number, at most 1. The
+    /// income approach's is 0.25, and 0.25 more for a rent roll and for each of its two methods.
+    pub comparables_full_weight: u32,
+    /// Two indications further apart than this fraction of the lower one are for a person to look at.
+    pub review_disagreement: Decimal,
     /// How many standard deviations 90 % of a normal distribution lie within.
     pub range_deviations: Decimal,
     /// The relative standard deviation at which confidence is nought.
@@ -32,6 +35,8 @@ pub struct Parameters {
     pub sensitivity_trend: Decimal,
     /// Sensitivity: by which fraction the adjustment rates are moved.
     pub sensitivity_rates: Decimal,
+    /// Sensitivity: by how much cap and discount rates are moved; what that does is also taken as the standard deviation.
+    pub sensitivity_yields: Decimal,
 }
 
 impl Default for Parameters {
@@ -40,12 +45,14 @@ impl Default for Parameters {
             comparables_max_months: 24,
             comparables_min: 3,
             weight_offset: Decimal::new(1, 2),
-            market_weight: Decimal::ONE,
+            comparables_full_weight: 8,
+            review_disagreement: Decimal::new(25, 2),
             range_deviations: Decimal::new(1645, 3),
             no_confidence_deviation: Decimal::new(25, 2),
             sensitivity_prices: Decimal::new(5, 2),
             sensitivity_trend: Decimal::new(1, 3),
             sensitivity_rates: Decimal::new(1, 1),
+            sensitivity_yields: Decimal::new(25, 4),
         }
     }
 }

@@ -5,6 +5,7 @@ use messages::facts::Approach;
 use rust_decimal::Decimal;
 
 use crate::decimal::{Checked as _, Overflow, sum};
+use crate::income::Income;
 use crate::market::Grid;
 use crate::parameters::Parameters;
 
@@ -25,15 +26,21 @@ impl Outcome {
     }
 }
 
-/// What an approach says the asset is worth.
-#[derive(Debug, Clone)]
-pub struct Indication {
-    pub approach: Approach,
+/// What an approach or a method says the asset is worth.
+#[derive(Debug, Clone, Copy)]
+pub struct Opinion {
     pub value: Decimal,
     /// Standard deviation as a fraction of `value`.
     pub deviation: Decimal,
     /// How much it counts beside the others, before the weights are made to sum up to 1.
     pub weight: Decimal,
+}
+
+/// What an approach says the asset is worth.
+#[derive(Debug, Clone)]
+pub struct Indication {
+    pub approach: Approach,
+    pub opinion: Opinion,
     pub working: Working,
 }
 
@@ -41,6 +48,7 @@ pub struct Indication {
 #[derive(Debug, Clone)]
 pub enum Working {
     Market(Box<Grid>),
+    Income(Box<Income>),
 }
 
 /// One value for the asset.
@@ -60,13 +68,13 @@ pub struct Conclusion {
 
 /// Weighs the indications: v = Σ w·x, sd² = Σ w·(x − v)² + Σ (w·cv·x)². `None` when there is none, or the value is
 /// not positive.
-pub fn conclude(indications: &[&Indication], parameters: &Parameters) -> Result<Option<Conclusion>, Overflow> {
-    if indications.is_empty() {
+pub fn conclude(opinions: &[Opinion], parameters: &Parameters) -> Result<Option<Conclusion>, Overflow> {
+    if opinions.is_empty() {
         return Ok(None);
     }
-    let total = sum(indications.iter().map(|i| Ok(i.weight)))?;
-    let shares = indications.iter().map(|i| i.weight.over(total)).collect::<Result<Vec<_>, _>>()?;
-    let weighed = || indications.iter().zip(&shares);
+    let total = sum(opinions.iter().map(|i| Ok(i.weight)))?;
+    let shares = opinions.iter().map(|i| i.weight.over(total)).collect::<Result<Vec<_>, _>>()?;
+    let weighed = || opinions.iter().zip(&shares);
     let value = sum(weighed().map(|(i, share)| share.times(i.value)))?;
     if value <= Decimal::ZERO {
         return Ok(None);
@@ -93,4 +101,19 @@ pub fn conclude(indications: &[&Indication], parameters: &Parameters) -> Result<
         relative_deviation,
         score: score.clamp(Decimal::ZERO, Decimal::ONE_HUNDRED),
     }))
+}
+
+/// Why a person has to look: opinions that lie further apart than averaging may hide, each pair in words.
+pub fn disagreements(named: &[(&str, Opinion)], parameters: &Parameters) -> Result<Vec<String>, Overflow> {
+    let mut found = Vec::new();
+    for (n, (name, one)) in named.iter().enumerate() {
+        for (other_name, other) in named.iter().skip(n + 1) {
+            let (low, high) = (one.value.min(other.value), one.value.max(other.value));
+            if low <= Decimal::ZERO || high.over(low)?.minus(Decimal::ONE)? > parameters.review_disagreement {
+                let percent = parameters.review_disagreement.times(Decimal::ONE_HUNDRED)?.normalize();
+                found.push(format!("{name} and {other_name} lie more than {percent} % apart"));
+            }
+        }
+    }
+    Ok(found)
 }

@@ -18,7 +18,7 @@ pub const SCHEMA: &str = "valuation-report/1";
 pub struct Report {
     pub schema: &'static str,
     pub model: Model,
-    /// SHA-256 of the canonical JSON of the model, its parameters and the fact sheet, comparables in order.
+    /// SHA-256 of the canonical JSON of the model, its parameters and the fact sheet, its lists in order.
     pub inputs_sha256: Hash32,
     pub status: &'static str,
     pub purpose: &'static str,
@@ -34,6 +34,11 @@ pub struct Report {
     pub range: Range,
     pub confidence: Confidence,
     pub approaches: Vec<ApproachReport>,
+    /// How the approaches were weighed.
+    pub reconciliation: &'static str,
+    /// A person has to look before anything is issued, whatever is agreed with the tenant.
+    pub needs_review: bool,
+    pub review_reasons: Vec<String>,
     pub inputs: Inputs,
     pub sensitivity: Sensitivity,
     pub limitations: Vec<String>,
@@ -93,7 +98,10 @@ pub enum ApproachReport {
         indication: String,
         standard_deviation: String,
         weight: String,
-        market: Box<MarketReport>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        market: Option<Box<MarketReport>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        income: Option<Box<IncomeReport>>,
     },
     NotApplicable {
         approach: Approach,
@@ -166,7 +174,9 @@ pub struct Sensitivity {
 
 #[derive(Debug, Clone, Serialize)]
 pub struct Scenario {
+    pub approach: Approach,
     pub change: String,
+    /// What that approach, or the method that the change names, would say.
     pub value: String,
 }
 
@@ -179,6 +189,10 @@ pub struct Rounding {
     pub working_digits: u32,
 }
 
+pub use income::*;
+
+mod income;
+
 /// What every report is, and is not.
 pub mod words {
     pub const STATUS: &str = "indicative";
@@ -189,10 +203,21 @@ pub mod words {
                               weights inverse to 0.01 plus the gross adjustment as a fraction of the price";
     pub const CONFIDENCE: &str = "100 x (1 - forecast standard deviation / 0.25), from 0 to 100";
     pub const ROUNDING: &str = "half to even, only in this report; nothing before it is rounded, and each figure is rounded by itself";
-    pub const LIMITATIONS: [&str; 4] = [
+    pub const RECONCILIATION: &str = "approaches are weighed by the data they rest on: market by usable comparables / 8, at most 1; income by \
+                                      0.25, and 0.25 more for a rent roll, for a direct capitalisation and for a discounted cash flow; \
+                                      within income both methods weigh the same";
+    pub const INCOME_METHOD: &str = "net operating income of the first year, capitalised at the cap rate, and discounted over the holding \
+                                     period with a sale at its end; cash flows at each year's end";
+    pub const LIMITATIONS: [&str; 2] = [
         "an indicative figure calculated automatically; it is not a valuation signed by a valuer, and claims compliance with no valuation standard",
         "the facts are taken as the documents state them; nothing was inspected, and the title was not examined",
+    ];
+    pub const MARKET_LIMITATIONS: [&str; 2] = [
         "the range reflects how far the adjusted comparables lie apart, and no other uncertainty",
         "the comparables are those that the documents name; whether others were sold was not researched",
+    ];
+    pub const INCOME_LIMITATIONS: [&str; 2] = [
+        "the standard deviation of the income approach is what 0.25 percentage points of its yields do to it, and no other uncertainty",
+        "rents, expenses and yields are those that the documents state; none was compared with the market",
     ];
 }

@@ -231,6 +231,46 @@ async fn the_same_event_again_gets_the_same_answer_even_in_2035_and_after_the_mi
 }
 
 #[tokio::test]
+async fn approaches_that_disagree_wait_for_a_person_whatever_the_tenant_says() {
+    let b = Bench::auto().await;
+    // The income says 1,079,768.89, the market 420,235.65.
+    let request = b.request(1, b.close(1, |sheet| sheet.income = common::income_sheet().income).await);
+    let emit = b.worker.handle(&request, &context("2026-06-20T10:00:00Z")).await.unwrap();
+    assert!(valued(&emit).review);
+    assert_eq!(mint(&emit), None);
+    let record = b.record().await;
+    assert_eq!(record.state(), AssetState::Review);
+    let report: serde_json::Value = serde_json::from_str(&b.valuations().await[0].report).unwrap();
+    assert_eq!(report["needs_review"], true);
+
+    let b = Bench::auto().await;
+    let agree = b.close(1, |sheet| {
+        sheet.income = common::income_sheet().income;
+        sheet.income.cap_rate = Some(common::fact(common::d("0.17")));
+    });
+    let request = b.request(1, agree.await);
+    let emit = b.worker.handle(&request, &context("2026-06-20T10:00:00Z")).await.unwrap();
+    assert_eq!((valued(&emit).review, mint(&emit).is_some()), (false, true));
+}
+
+#[tokio::test]
+async fn income_figures_that_do_not_fit_fail_the_valuation() {
+    let b = Bench::auto().await;
+    let huge = b.close(1, |sheet| {
+        sheet.income = common::income_sheet().income;
+        sheet.income.operating_expenses[0].value.amount.amount = common::d("79228162514264337593543950335");
+        sheet.income.operating_expenses[0].value.frequency = messages::facts::Frequency::Monthly;
+    });
+    let request = b.request(1, huge.await);
+    let failure = b.worker.handle(&request, &context("2026-06-20T10:00:00Z")).await.unwrap_err();
+    assert!(
+        matches!(&failure, bus::Failure::Rejected { reason, .. } if reason.contains("figures-too-large")),
+        "{failure:?}"
+    );
+    assert_eq!(b.record().await.valuation.unwrap().reason.unwrap().code, "figures-too-large");
+}
+
+#[tokio::test]
 async fn without_the_tenants_word_a_person_must_post_the_mint() {
     for settings in [
         "{}",

@@ -2,7 +2,10 @@
 #![allow(dead_code)]
 
 use jiff::civil::{Date, date};
-use messages::facts::{AdjustmentRates, Comparable, Fact, FactSheet, Identity, Locator, Market, Money, Physical, Provenance, Source};
+use messages::facts::{
+    AdjustmentRates, Comparable, Fact, FactSheet, Frequency, Identity, Income, Locator, Market, Money, OperatingExpense, Physical,
+    Provenance, Source, Tenancy, TerminalNoiBasis,
+};
 use messages::{Hash32, Tenant};
 use rust_decimal::Decimal;
 use uuid::Uuid;
@@ -62,7 +65,7 @@ pub fn comparable((id, price, sale_date, area, bathrooms, built, parking, locati
 }
 
 /// SHA-256 of the report of [`sheet`].
-pub const V01_REPORT: &str = "37b49517d0a761af3abae53476a4ed96726ac780b974aa543e1aa22abb244e44";
+pub const V01_REPORT: &str = "b51be9ed953e6a0eb93e173838cd6f52a5d922a2fefef0c3e478065c72eb3b7d";
 
 /// The sheet of the first worked vector: 120 m², 2 bathrooms, 1 parking space, built in 2014.
 pub fn sheet() -> FactSheet {
@@ -105,7 +108,54 @@ pub fn sheet_of(tenant: Tenant, asset_id: &str) -> FactSheet {
             sha256: Hash32([7; 32]),
             detected_type: "application/json".to_owned(),
         }],
-        income: messages::facts::Income::default(),
+        income: Income::default(),
         conflicts: Vec::new(),
     }
+}
+
+/// A sheet with income and no market: the figures of the second worked vector, and those of a cash flow if asked for.
+pub fn income_sheet() -> FactSheet {
+    let mut s = sheet();
+    s.market = Market::default();
+    s.income = Income {
+        potential_gross_income: Some(fact(d("96000"))),
+        vacancy_rate: Some(fact(d("0.06"))),
+        other_income: Some(fact(d("2400"))),
+        operating_expenses: vec![expense("IBI", "4250"), expense("insurance", "2500"), expense("repairs", "7500")],
+        management_pct: Some(fact(d("0.04"))),
+        reserves: Some(fact(d("1800"))),
+        cap_rate: Some(fact(d("0.0675"))),
+        ..Income::default()
+    };
+    s
+}
+
+pub fn expense(kind: &str, amount: &str) -> Fact<OperatingExpense> {
+    fact(OperatingExpense {
+        kind: kind.to_owned(),
+        amount: eur(d(amount)),
+        frequency: Frequency::Annual,
+    })
+}
+
+pub fn tenancy(unit: &str, rent: &str, frequency: Frequency) -> Fact<Tenancy> {
+    fact(Tenancy {
+        unit: unit.to_owned(),
+        tenant: Some("Inquilina Ejemplar".to_owned()),
+        area: None,
+        passing_rent: eur(d(rent)),
+        frequency,
+        start: None,
+        end: None,
+    })
+}
+
+/// The third worked vector's yields.
+pub fn with_cash_flow(s: &mut FactSheet) {
+    s.income.discount_rate = Some(fact(d("0.085")));
+    s.income.growth = Some(fact(d("0.025")));
+    s.income.exit_cap_rate = Some(fact(d("0.07")));
+    s.income.hold_years = Some(fact(10));
+    s.income.selling_cost_pct = Some(fact(d("0.015")));
+    s.income.terminal_noi_basis = Some(fact(TerminalNoiBasis::Forward));
 }

@@ -24,7 +24,7 @@ pool_prepare() {
     export ASSET_TOKEN_ADDRESS
   fi
   "$BIN/scalers" topics apply --file "$ROOT/scalers/topics.yaml" >&2
-  for worker in ingestion valuation minting; do
+  for worker in ingestion valuation minting backup; do
     "$BIN/$worker" --prepare >"$STATE/logs/prepare-$worker.log" || die "$worker --prepare failed: $STATE/logs/prepare-$worker.log"
   done
 }

@@ -22,6 +22,7 @@ curl|any|readiness probes, examples|curl ca-certificates|
 jq|1.6|JSON in the scripts|jq|
 ss|any|names who holds a taken port|iproute2|
 flock|any|keeps two starts apart|util-linux|
+mongodump|any|backups; with Go 1.26.5 or newer it is built when it is needed|||install the MongoDB Database Tools (https://www.mongodb.com/try/download/database-tools) or Go (https://go.dev/dl)
 shellcheck|any|scripts/check|shellcheck|
 TABLE
 }
@@ -56,6 +57,7 @@ tool_version() {
     clamd) clamd --version 2>/dev/null | sed -n 's/^ClamAV \([0-9.]*\).*/\1/p' ;;
     prometheus) prometheus --version 2>&1 | sed -n 's/^prometheus, version \([0-9.]*\).*/\1/p' ;;
     jq) jq --version 2>/dev/null | grep -oE '[0-9]+(\.[0-9]+)+' ;;
+    mongodump) { mongo_tools_dir || mongo_tools_go; } >/dev/null && printf any ;;
     *) command -v "$1" >/dev/null && printf any ;;
   esac
 }

@@ -7,6 +7,8 @@
 source "${BASH_SOURCE[0]%/*}/common.sh"
 # shellcheck source=scripts/lib/process.sh
 source "${BASH_SOURCE[0]%/*}/process.sh"
+# shellcheck source=scripts/lib/mongo-tools.sh
+source "${BASH_SOURCE[0]%/*}/mongo-tools.sh"
 
 STACK_PORT_BASE=${STACK_PORT_BASE:-27100}
 if [[ ! $STACK_PORT_BASE =~ ^[1-9][0-9]{3,4}$ ]] || ((STACK_PORT_BASE < 1024 || STACK_PORT_BASE > 65500)); then
@@ -98,8 +100,10 @@ check_ports() {
 }
 
 stack_env() {
-  local name
+  local name tools
   for name in "${SERVERS[@]}" "${OPTIONAL_SERVERS[@]}"; do "${name}_env"; done
+  # Only when they are there: building them is for what needs them (scripts/backup, scripts/test).
+  if tools=$(mongo_tools_dir); then export_line MONGO_TOOLS_DIR "$tools"; fi
   export_line STACK_PORT_BASE "$STACK_PORT_BASE"
   export_line STACK_INTAKE_HTTP_ADDR "127.0.0.1:$(port intake)"
   export_line STACK_INTAKE_METRICS_ADDR "127.0.0.1:$(port intake-metrics)"

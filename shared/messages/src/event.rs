@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-use crate::{AssetKey, Tenant, TraceParent, caused_id};
+use crate::{AssetKey, BackupRequested, Tenant, TraceParent, caused_id};
 
 /// The names of the headers that an event travels with.
 pub mod header {
@@ -155,6 +155,26 @@ impl Outgoing {
             topic: M::TOPIC,
             envelope,
             value: json(message),
+        }
+    }
+
+    /// A request for a backup, which belongs to no customer: its tenant is `platform`, its key the cluster's name,
+    /// and its id follows from the slot.
+    pub fn backup(source: &str, time: Timestamp, trace: TraceParent, request: &BackupRequested) -> Self {
+        let envelope = Envelope {
+            id: request.event_id(),
+            source: source.to_owned(),
+            event_type: BackupRequested::TYPE.to_owned(),
+            subject: request.subject(),
+            time,
+            tenant: Tenant::platform(),
+            partition_key: request.cluster.to_string(),
+            trace,
+        };
+        Self {
+            topic: BackupRequested::TOPIC,
+            envelope,
+            value: json(request),
         }
     }
 

@@ -15,7 +15,7 @@ mod trace;
 
 pub use event::{DecodeError, Envelope, EnvelopeError, Event, Message, Outgoing, Payload, decode_json, header};
 pub use ids::{caused_id, door_id, new_id};
-pub use names::{Address, AssetId, AssetKey, Hash32, NameError, Tenant};
+pub use names::{Address, AssetId, AssetKey, ClusterName, Hash32, NameError, PLATFORM, Tenant};
 pub use outcomes::*;
 pub use requests::*;
 pub use trace::TraceParent;

@@ -80,6 +80,23 @@ text_name!(
         && t != ".."
         && t.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 );
+text_name!(
+    ClusterName,
+    "a cluster's name",
+    "1 to 40 characters of a-z, 0-9 and -",
+    r"^[a-z0-9-]{1,40}$",
+    |t| (1..=40).contains(&t.len()) && t.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+);
+
+/// The tenant of events that belong to no customer, such as those about backups. No customer may have this name.
+pub const PLATFORM: &str = "platform";
+
+impl Tenant {
+    /// The reserved tenant [`PLATFORM`].
+    pub fn platform() -> Self {
+        Self(PLATFORM.to_owned())
+    }
+}
 
 /// An asset within its tenant: the Kafka key and the `_id` in `assets`, written `tenant/asset`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -174,6 +191,7 @@ mod tests {
         for bad in ["", "Demo", "a/b", "a b", &"x".repeat(41)] {
             assert!(bad.parse::<Tenant>().is_err(), "{bad:?}");
         }
+        assert_eq!(PLATFORM.parse::<Tenant>().unwrap(), Tenant::platform());
         assert!("Madrid_12.b-3".parse::<AssetId>().is_ok());
         for bad in ["", ".", "..", "a/b", "ñ", &"x".repeat(65)] {
             assert!(bad.parse::<AssetId>().is_err(), "{bad:?}");

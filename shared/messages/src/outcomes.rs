@@ -1,10 +1,11 @@
 //! What became of things, on `asset-events`, for the rest of the company.
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Address, AssetId, DecodeError, Hash32, Message, Payload, decode_json, facts::Approach, topics};
+use crate::{Address, AssetId, ClusterName, DecodeError, Hash32, Message, Payload, decode_json, facts::Approach, topics};
 
 /// A document was read and its facts are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -129,6 +130,44 @@ pub struct MintRejected(pub MintVerdict);
 #[serde(transparent)]
 pub struct MintFailed(pub MintVerdict);
 
+/// A time of the database's cluster clock, which orders all of its writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct ClusterTime {
+    /// Seconds since 1970.
+    pub t: u32,
+    /// Counts the writes within the second.
+    pub i: u32,
+}
+
+/// A backup is whole, and its manifest is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BackupCompleted {
+    pub backup_id: String,
+    pub cluster: ClusterName,
+    pub slot: Timestamp,
+    /// The manifest's name in the container `backups`.
+    pub manifest: String,
+    /// Bytes of the stored archive.
+    pub size: u64,
+    /// Of the stored archive.
+    pub sha256: Hash32,
+    /// A restore has every write up to this time and none after it.
+    pub consistent_at: ClusterTime,
+    pub documents: u64,
+    pub started_at: Timestamp,
+    pub finished_at: Timestamp,
+}
+
+/// A backup was not taken; the request is among the dead letters unless it was wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BackupFailed {
+    pub backup_id: String,
+    pub cluster: ClusterName,
+    pub slot: Timestamp,
+    pub code: String,
+    pub reason: String,
+}
+
 macro_rules! outcome {
     ($($variant:ident($message:ident) $(= $type:literal)?;)*) => {
         /// Everything that `asset-events` carries.
@@ -171,4 +210,6 @@ outcome! {
     AssetMinted(AssetMinted) = "com.libertum.asset.minted.v1";
     MintRejected(MintRejected) = "com.libertum.mint.rejected.v1";
     MintFailed(MintFailed) = "com.libertum.mint.failed.v1";
+    BackupCompleted(BackupCompleted) = "com.libertum.backup.completed.v1";
+    BackupFailed(BackupFailed) = "com.libertum.backup.failed.v1";
 }

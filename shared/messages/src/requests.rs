@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Address, AssetId, DecodeError, Hash32, Message, Payload, decode_json, topics};
+use crate::{Address, AssetId, ClusterName, DecodeError, Hash32, Message, PLATFORM, Payload, decode_json, door_id, topics};
 
 /// Where a document's bytes lie (claim check: Kafka never carries them).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -84,6 +84,42 @@ pub enum MintingPayload {
     Requested(MintRequested),
 }
 
+/// A cluster of the database that is to be backed up. The event's tenant is [`PLATFORM`], its key the cluster's name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BackupRequested {
+    pub cluster: ClusterName,
+    /// Which backup this is: the time for which it was planned, to the second. One slot of a cluster is backed up once.
+    pub slot: Timestamp,
+    /// Who asked: a CronJob's name, or the `sub` of a token.
+    pub requested_by: String,
+}
+
+impl BackupRequested {
+    /// The backup's id within its cluster, e.g. `20261122T020000Z`: it follows from the slot, never from the clock.
+    pub fn backup_id(&self) -> String {
+        self.slot.strftime("%Y%m%dT%H%M%SZ").to_string()
+    }
+
+    /// The event's id: the same slot gives the same id, whoever asks and however often.
+    pub fn event_id(&self) -> Uuid {
+        door_id(PLATFORM, "backups", &format!("{}/{}", self.cluster, self.backup_id()))
+    }
+
+    /// The event's subject.
+    pub fn subject(&self) -> String {
+        format!("backups/{}", self.backup_id())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum BackupPayload {
+    Requested(BackupRequested),
+}
+
+impl Message for BackupRequested {
+    const TYPE: &'static str = "com.libertum.backup.requested.v1";
+    const TOPIC: &'static str = topics::BACKUP;
+}
 impl Message for DocumentSubmitted {
     const TYPE: &'static str = "com.libertum.document.submitted.v1";
     const TOPIC: &'static str = topics::INGESTION;
@@ -126,5 +162,35 @@ impl Payload for MintingPayload {
             MintRequested::TYPE => decode_json(value).map(Self::Requested),
             other => Err(DecodeError::UnknownType(other.to_owned())),
         }
+    }
+}
+
+impl Payload for BackupPayload {
+    fn decode(event_type: &str, value: &[u8]) -> Result<Self, DecodeError> {
+        match event_type {
+            BackupRequested::TYPE => decode_json(value).map(Self::Requested),
+            other => Err(DecodeError::UnknownType(other.to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(slot: &str, by: &str) -> BackupRequested {
+        BackupRequested {
+            cluster: "libertum".parse().unwrap(),
+            slot: slot.parse().unwrap(),
+            requested_by: by.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_slot_is_one_backup_and_one_event_whoever_asks() {
+        let nightly = request("2026-11-22T02:00:00Z", "cron");
+        assert_eq!(nightly.backup_id(), "20261122T020000Z");
+        assert_eq!(nightly.event_id(), request("2026-11-22T03:00:00+01:00", "ana").event_id());
+        assert_ne!(nightly.event_id(), request("2026-11-22T02:00:01Z", "cron").event_id());
     }
 }

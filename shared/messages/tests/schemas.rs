@@ -29,6 +29,7 @@ fn events() -> Vec<Described> {
         described::<DossierClosed>(),
         described::<ValuationRequested>(),
         described::<MintRequested>(),
+        described::<BackupRequested>(),
         described::<DocumentIngested>(),
         described::<DocumentPartial>(),
         described::<DocumentRejected>(),
@@ -41,6 +42,8 @@ fn events() -> Vec<Described> {
         described::<AssetMinted>(),
         described::<MintRejected>(),
         described::<MintFailed>(),
+        described::<BackupCompleted>(),
+        described::<BackupFailed>(),
     ]
 }
 
@@ -65,7 +68,7 @@ fn asyncapi() -> Value {
         "info": {
             "title": "Libertum worker pool",
             "version": "1",
-            "description": "CloudEvents 1.0 in binary content mode on Kafka. The key is tenant/asset. Delivery is at least once: the same cause always gives the same ce_id.",
+            "description": "CloudEvents 1.0 in binary content mode on Kafka. The key is tenant/asset, of backups the cluster's name. Delivery is at least once: the same cause always gives the same ce_id.",
             "license": { "name": "MIT OR Apache-2.0" },
         },
         "channels": channels,
@@ -77,7 +80,7 @@ fn asyncapi() -> Value {
                 header::ID: { "type": "string", "format": "uuid" },
                 header::SOURCE: header("/libertum/ and the name of the process"),
                 header::TYPE: header("the name of the message here"),
-                header::SUBJECT: header("assets/… or documents/…"),
+                header::SUBJECT: header("assets/…, documents/… or backups/…"),
                 header::TIME: { "type": "string", "format": "date-time" },
                 header::TENANT: header("1 to 40 of a-z, 0-9 and -"),
                 header::PARTITION_KEY: header("the Kafka key"),

@@ -51,26 +51,32 @@ impl BlobConfig {
         let raw: Raw = env.raw();
         let endpoint = r.required::<Url>("BLOB_ENDPOINT", raw.blob_endpoint);
         let sas = r.optional_secret("BLOB_SAS", raw.blob_sas);
-        let container_prefix = r.with_default("BLOB_CONTAINER_PREFIX", raw.blob_container_prefix, "");
+        let container_prefix = Self::read_prefix(env, r);
         Some(Self {
             endpoint: endpoint?,
             sas,
             container_prefix: container_prefix?,
         })
     }
+
+    /// The containers' prefix alone, for an account that is named by other variables.
+    pub fn read_prefix(env: &Env, r: &mut Reader) -> Option<String> {
+        let raw: Raw = env.raw();
+        r.with_default("BLOB_CONTAINER_PREFIX", raw.blob_container_prefix, "")
+    }
 }
 
 /// The storage account. Cloning it shares the connections.
 #[derive(Clone)]
 pub struct Blobs {
-    service: Arc<BlobServiceClient>,
-    prefix: Arc<str>,
+    pub(crate) service: Arc<BlobServiceClient>,
+    pub(crate) prefix: Arc<str>,
 }
 
 /// One blob by its place.
 pub struct Blob {
-    client: BlobClient,
-    place: String,
+    pub(crate) client: BlobClient,
+    pub(crate) place: String,
 }
 
 /// What the service says of a blob.
@@ -343,7 +349,7 @@ fn stalling(stream: BlobBody) -> impl Stream<Item = Result<Bytes, StoreError>> +
     })
 }
 
-async fn call<T>(place: &str, action: impl Future<Output = azure_core::Result<T>>) -> Result<T, StoreError> {
+pub(crate) async fn call<T>(place: &str, action: impl Future<Output = azure_core::Result<T>>) -> Result<T, StoreError> {
     match tokio::time::timeout(CALL, action).await {
         Ok(result) => result.map_err(|e| classify(place, e)),
         Err(_) => Err(StoreError::Unavailable {
@@ -353,7 +359,7 @@ async fn call<T>(place: &str, action: impl Future<Output = azure_core::Result<T>
     }
 }
 
-fn classify(place: &str, error: azure_core::Error) -> StoreError {
+pub(crate) fn classify(place: &str, error: azure_core::Error) -> StoreError {
     match error.http_status() {
         Some(StatusCode::NotFound) => StoreError::NotFound(place.to_owned()),
         Some(StatusCode::Conflict | StatusCode::PreconditionFailed) => StoreError::Conflict(place.to_owned()),

@@ -3,10 +3,13 @@
 mod blob;
 mod cache;
 mod error;
+mod lease;
+mod list;
 mod mongo;
 pub mod records;
 
 pub use blob::{Blob, BlobBody, BlobConfig, BlobInfo, Blobs, Expected, PutOptions, StreamError};
 pub use cache::{Cache, CacheConfig};
 pub use error::StoreError;
+pub use lease::{LEASE_SECONDS, Lease};
 pub use mongo::{Mongo, MongoConfig, is_duplicate_key};

@@ -37,7 +37,15 @@ impl Mongod {
         let child = Command::new(&program)
             .args(["--quiet", "--bind_ip", "127.0.0.1", "--port", &port.to_string(), "--dbpath"])
             .arg(folder.path())
-            .args(["--replSet", "test", "--oplogSize", "256", "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket"])
+            .args([
+                "--replSet",
+                "test",
+                "--oplogSize",
+                "256",
+                "--wiredTigerCacheSizeGB",
+                "0.25",
+                "--nounixsocket",
+            ])
             .args(["--setParameter", "diagnosticDataCollectionEnabled=false"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

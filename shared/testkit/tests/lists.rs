@@ -122,7 +122,7 @@ fn arrows_between_crates_point_one_way() {
 
 #[test]
 fn every_worker_has_the_same_files() {
-    for worker in ["ingestion", "valuation", "minting"] {
+    for worker in ["ingestion", "valuation", "minting", "backup"] {
         for file in ["main", "lib", "config", "error", "handler", "prepare"] {
             let path = root().join(format!("workers/{worker}/src/{file}.rs"));
             assert!(path.exists(), "{} is missing", path.display());

@@ -5,6 +5,7 @@
 
 mod anvil;
 mod mongod;
+mod outcome;
 mod own_stack;
 mod pool;
 mod program;
@@ -13,10 +14,11 @@ mod topics;
 
 pub use anvil::{Anvil, Chain};
 pub use mongod::Mongod;
+pub use outcome::WORKERS;
 pub use own_stack::OwnStack;
 pub use pool::{Pool, RECIPIENT, Submitted, UNITS};
 pub use program::{Program, until};
-pub use scaler::Scaler;
+pub use scaler::{Job, Scaler};
 pub use topics::Seen;
 
 use runtime::{Env, FromEnv, Reader};

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::program::{binary, repository, spawn};
@@ -18,6 +19,34 @@ pub struct Scaler {
     events: PathBuf,
     /// Where the jobs' logs are.
     pub log_dir: PathBuf,
+}
+
+/// A worker's process.
+#[derive(Debug, Clone)]
+pub struct Job {
+    pub name: String,
+    pid: Pid,
+    log: PathBuf,
+}
+
+impl Job {
+    fn of(started: &Value) -> Option<Self> {
+        Some(Self {
+            name: started["job"].as_str()?.to_owned(),
+            pid: i32::try_from(started["pid"].as_i64()?).ok().and_then(Pid::from_raw)?,
+            log: PathBuf::from(started["log"].as_str()?),
+        })
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Ends it as a power cut would. False when it had ended already.
+    pub fn kill_dash_nine(&self) -> bool {
+        kill_process(self.pid, Signal::KILL).is_ok()
+    }
 }
 
 impl Scaler {
@@ -47,11 +76,23 @@ impl Scaler {
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// How many jobs of a worker run now.
-    pub fn running(&self, worker: &str) -> usize {
+    /// A worker's jobs that run now.
+    pub fn running(&self, worker: &str) -> Vec<Job> {
         let events = self.events();
-        let of = |kind: &str| events.iter().filter(|e| e["worker"] == worker && e["event"] == kind).count();
-        of("started").saturating_sub(of("ended"))
+        let of = |kind: &'static str| events.iter().filter(move |e| e["worker"] == worker && e["event"] == kind);
+        of("started")
+            .filter(|started| !of("ended").any(|ended| ended["job"] == started["job"]))
+            .filter_map(Job::of)
+            .collect()
+    }
+
+    /// How the jobs ended that did not end with 0: the worker and the exit code, or the signal.
+    pub fn failures(&self) -> Vec<String> {
+        let events = self.events();
+        let failed = events.iter().filter(|e| e["event"] == "ended" && e["exit_code"] != 0);
+        failed
+            .map(|e| format!("{}: exit {} signal {}", e["worker"], e["exit_code"], e["signal"]))
+            .collect()
     }
 
     /// Whether it still runs.

@@ -1,12 +1,10 @@
 //! Servers that fall while twenty dossiers run: each is accepted once, ends in one state, and is minted once.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use messages::{AssetMinted, Message as _, topics};
-use testkit::{OwnStack, Pool, Scaler, Submitted, UNITS, until};
+use testkit::{OwnStack, Pool, Scaler, Submitted, until};
 
 /// Dossiers sent before anything falls.
 const BEFORE: usize = 2;
@@ -16,7 +14,6 @@ const EACH: usize = 3;
 const CLIENT: Duration = Duration::from_secs(90);
 /// How long the pool may take for what is left, once all servers are back.
 const REST: Duration = Duration::from_secs(150);
-const WORKERS: [&str; 3] = ["ingestion", "valuation", "minting"];
 
 /// What falls, and which worker is at work when it does.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +63,7 @@ impl Run {
         let name = |n: usize| format!("casa-{number}-{n}");
         let first = self.submit(name(0)).await;
         until("the worker is at work", Duration::from_secs(60), async || {
-            self.scaler.running(victim) > 0
+            !self.scaler.running(victim).is_empty()
         })
         .await;
         self.say(&format!("{fault:?} while {victim} works"));
@@ -84,7 +81,7 @@ impl Run {
                 self.stack.stop(server).await;
                 let told = meanwhile.await;
                 assert!(told.iter().all(|(_, t)| t.repeats == 0), "nobody should miss {server}: {told:?}");
-                until("a dossier is minted without it", REST, async || self.minted(&name(1)).await).await;
+                until("a dossier is minted without it", REST, async || self.pool.is_minted(&name(1)).await).await;
                 self.stack.begin(server).await;
                 told
             }
@@ -103,78 +100,12 @@ impl Run {
         self.accepted.extend(told);
     }
 
-    async fn minted(&self, asset: &str) -> bool {
-        self.pool.asset(asset).await["state"] == "minted"
-    }
-
-    async fn open(&self) -> Vec<String> {
-        let mut open = Vec::new();
-        for (asset, _) in &self.accepted {
-            let record = self.pool.asset(asset).await;
-            if record["state"] != "minted" {
-                open.push(format!("{asset} is {}", record["state"]));
-            }
+    /// What became of every document that was taken.
+    async fn check_documents(&self) {
+        for id in self.accepted.iter().flat_map(|(_, told)| &told.documents) {
+            let document = self.pool.document(id).await;
+            assert_eq!(document["state"], "ingested", "{document}");
         }
-        open
-    }
-
-    async fn lags(&self) -> Vec<i64> {
-        let mut lags = Vec::new();
-        for worker in WORKERS {
-            lags.push(self.pool.corner.lag(worker).await);
-        }
-        lags
-    }
-
-    /// Waits until everything is minted, every lag is 0 and no worker runs.
-    async fn settle(&mut self) {
-        let deadline = Instant::now() + REST;
-        loop {
-            assert!(self.scaler.runs() && self.pool.intake_runs(), "a process of the pool has ended");
-            let (open, lags) = (self.open().await, self.lags().await);
-            let running: usize = WORKERS.iter().map(|w| self.scaler.running(w)).sum();
-            if open.is_empty() && lags.iter().all(|lag| *lag == 0) && running == 0 {
-                return;
-            }
-            if Instant::now() >= deadline {
-                self.pool.keep_logs();
-                panic!(
-                    "not done: {open:?}, lags {lags:?}, {running} workers; {:#?}",
-                    self.scaler.events().iter().rev().take(20).collect::<Vec<_>>()
-                );
-            }
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-    }
-
-    /// What the chain, the records and the topics say at the end.
-    async fn check(&self) {
-        let events = self.pool.corner.events(topics::ASSET_EVENTS).await;
-        for (asset, told) in &self.accepted {
-            for id in &told.documents {
-                let document = self.pool.document(id).await;
-                assert_eq!(document["state"], "ingested", "{document}");
-            }
-            let record = self.pool.asset(asset).await;
-            let token_id = record["mint"]["token_id"].as_str().unwrap();
-            assert_eq!(self.pool.minted(token_id).await, (1, UNITS), "{asset}: {record}");
-            let minted = events
-                .iter()
-                .filter(|e| e.envelope().event_type == AssetMinted::TYPE && e.value["asset_id"] == **asset);
-            let ids: BTreeSet<_> = minted.map(|e| e.envelope().id).collect();
-            assert_eq!(ids.len(), 1, "{asset} has events {ids:?}");
-        }
-        for worker in WORKERS {
-            let dead = self.pool.corner.events(&topics::dead(worker)).await;
-            assert!(dead.is_empty(), "{worker} has dead letters: {dead:?}");
-        }
-    }
-
-    /// The exit codes of jobs that did not end with 0.
-    fn exits(&self) -> Vec<String> {
-        let events = self.scaler.events();
-        let ended = events.iter().filter(|e| e["event"] == "ended" && e["exit_code"] != 0);
-        ended.map(|e| format!("{} {}", e["worker"], e["exit_code"])).collect()
     }
 }
 
@@ -198,9 +129,11 @@ async fn twenty_dossiers_outlive_the_fall_of_every_server() {
         run.strike(number, fault, victim).await;
     }
     assert_eq!(run.accepted.len(), 20);
-    run.settle().await;
-    run.say(&format!("all is minted; jobs that did not end with 0: {:?}", run.exits()));
-    run.check().await;
+    let assets: Vec<String> = run.accepted.iter().map(|(asset, _)| asset.clone()).collect();
+    run.pool.settled(&mut run.scaler, &assets, REST).await;
+    run.say(&format!("all is minted; jobs that did not end with 0: {:?}", run.scaler.failures()));
+    run.check_documents().await;
+    run.pool.assert_minted_once(&assets).await;
     assert!(run.scaler.stop().await.success());
     run.say("checked");
 }

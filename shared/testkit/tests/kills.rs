@@ -4,15 +4,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use messages::{AssetMinted, Message as _, topics};
 use rand::RngExt as _;
-use serde_json::Value;
-use testkit::{Pool, Program, UNITS, until};
+use testkit::{Job, Pool, Program, WORKERS, until};
 
 const ASSETS: [&str; 3] = ["casa-1", "casa-2", "casa-3"];
-const WORKERS: [&str; 3] = ["ingestion", "valuation", "minting"];
-/// How often the victim is killed before it is left in peace. Each kill leaves a ghost in the group, which the broker
-/// holds for the session timeout of 10 s.
+/// How often a worker is killed at random moments.
+const RANDOM_KILLS: usize = 10;
+/// How often it is killed at the worst moment, before it is left in peace.
+///
+/// Each kill leaves a ghost in the group, which the broker holds for the session timeout of 10 s.
 const KILLS: usize = 3;
 /// How long the whole way may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -49,67 +49,57 @@ async fn all_minted(pool: &Pool) -> bool {
     true
 }
 
-/// One log of the mint, the right balance, one event by its id, and nobody's document among the dead.
-async fn assert_minted_once(pool: &mut Pool) {
-    let events = pool.corner.events(topics::ASSET_EVENTS).await;
-    for asset in ASSETS {
-        let record = pool.asset(asset).await;
-        let token_id = record["mint"]["token_id"].as_str().unwrap();
-        assert_eq!(pool.minted(token_id).await, (1, UNITS), "{asset}: {record}");
-        let mut minted = events
-            .iter()
-            .filter(|e| e.envelope().event_type == AssetMinted::TYPE && e.value["asset_id"] == asset);
-        let ids: BTreeSet<_> = minted.clone().map(|e| e.envelope().id).collect();
-        assert_eq!(ids.len(), 1, "{asset} has events {ids:?}");
-        let told: Value = minted.next_back().unwrap().value.clone();
-        assert_eq!(
-            (&told["token_id"], &told["tx"]),
-            (&record["mint"]["token_id"], &record["mint"]["tx"])
-        );
-    }
-    for worker in WORKERS {
-        let dead = pool.corner.events(&topics::dead(worker)).await;
-        assert!(dead.is_empty(), "{worker} has dead letters: {dead:?}");
-    }
-    assert!(pool.intake_runs());
-}
-
+/// The scaler runs the pool. A dossier is sent for each kill, which falls while the victim holds partitions; the next
+/// follows when that dossier is minted, because the scaler waits longer after each failure in a row.
 async fn killed_at_random(victim: &str) {
     let mut pool = Pool::start().await;
-    for asset in ASSETS {
-        pool.submit_dossier(asset).await;
-    }
-    let at_work = || pool.log(victim).matches("partitions assigned").count();
-    let mut seen = 0;
-    let kills = run_pool(&pool, victim, async |worker| {
-        until("the victim is at work, or has ended", Duration::from_secs(60), async || {
-            at_work() > seen || worker.ended().is_some()
+    let mut scaler = pool.scaler();
+    let mut assets = Vec::new();
+    let mut killed = BTreeSet::new();
+    while killed.len() < RANDOM_KILLS {
+        assert!(assets.len() < 2 * RANDOM_KILLS, "the victim mostly ends before it can be killed");
+        let asset = format!("casa-{}", assets.len());
+        pool.submit_dossier(&asset).await;
+        assets.push(asset);
+        let mut found = None;
+        until("a victim is at work", Duration::from_secs(60), async || {
+            let at_work = |job: &Job| !killed.contains(&job.name) && holds_partitions(&job.log());
+            found = scaler.running(victim).into_iter().find(at_work);
+            found.is_some()
         })
         .await;
-        seen = at_work();
         tokio::time::sleep(Duration::from_millis(rand::rng().random_range(0..500))).await;
-        let alive = worker.ended().is_none();
-        worker.kill_dash_nine();
-        alive
-    })
-    .await;
-    assert!(kills > 0, "the victim was never alive when it was to be killed");
-    assert_minted_once(&mut pool).await;
+        let job = found.unwrap();
+        // It may have ended meanwhile; then the next one has to serve.
+        if job.kill_dash_nine() {
+            killed.insert(job.name);
+        }
+        until("the dossier is minted all the same", PATIENCE, async || {
+            pool.is_minted(&format!("casa-{}", assets.len() - 1)).await
+        })
+        .await;
+    }
+    pool.settled(&mut scaler, &assets, PATIENCE).await;
+    pool.assert_minted_once(&assets).await;
+    let failures = scaler.failures();
+    assert_eq!(failures.len(), killed.len(), "only those that were killed may fail: {failures:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn ingestion_killed_at_random_moments_loses_no_document() {
-    killed_at_random("ingestion").await;
+/// Whether the last that a worker has said of its partitions is that it has some.
+fn holds_partitions(log: &str) -> bool {
+    let mut told = log.lines().rev();
+    let last = told.find(|l| l.contains("\"partitions assigned\"") || l.contains("\"partitions revoked\""));
+    last.is_some_and(|l| l.contains("\"partitions assigned\"") && !l.contains("\"partitions\":\"[]\""))
 }
 
+/// Mostly they wait for the sessions of the killed to end, so they do that at one time.
 #[tokio::test(flavor = "multi_thread")]
-async fn valuation_killed_at_random_moments_values_every_asset() {
-    killed_at_random("valuation").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn minting_killed_at_random_moments_mints_every_asset_once() {
-    killed_at_random("minting").await;
+async fn each_worker_killed_ten_times_at_random_moments_mints_every_asset_once() {
+    tokio::join!(
+        killed_at_random("ingestion"),
+        killed_at_random("valuation"),
+        killed_at_random("minting")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,5 +131,6 @@ async fn minting_killed_between_broadcast_and_commit_mints_every_asset_once() {
     })
     .await;
     assert!(kills > 0, "no transaction was ever seen on its way");
-    assert_minted_once(&mut pool).await;
+    pool.assert_minted_once(&ASSETS.map(str::to_owned)).await;
+    assert!(pool.intake_runs());
 }

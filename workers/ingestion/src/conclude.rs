@@ -35,10 +35,13 @@ fn reason(refusal: Refusal) -> Reason {
     }
 }
 
-/// Concludes: read whole is ingested, read in part or not at all is partial, broken or too large is rejected.
+/// Concludes: read whole is ingested, read in part or not at all is partial, broken or too large is rejected,
+/// what its reader did not survive is quarantined.
 pub fn conclude(reading: Reading) -> Conclusion {
     match reading {
         Reading::Rejected(refusal) => Conclusion::without_facts(DocumentState::Rejected, refusal),
+        Reading::Quarantined(refusal) => Conclusion::without_facts(DocumentState::Quarantined, refusal),
+        Reading::NeedsPassword(refusal) => Conclusion::without_facts(DocumentState::NeedsPassword, refusal),
         Reading::NotRead(refusal) => Conclusion::without_facts(DocumentState::Partial, refusal),
         Reading::Facts(facts) => {
             let (state, reason) = if facts.problems.is_empty() {

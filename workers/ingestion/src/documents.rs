@@ -5,7 +5,8 @@ use bson::{Bson, doc};
 use bus::{Context, Emit, Failure};
 use messages::facts::{Fact, Provenance};
 use messages::{
-    AssetKey, DocumentFailed, DocumentIngested, DocumentPartial, DocumentRejected, DocumentSubmitted, DocumentVerdict, Envelope, Outgoing,
+    AssetKey, DocumentFailed, DocumentIngested, DocumentNeedsPassword, DocumentPartial, DocumentQuarantined, DocumentRejected,
+    DocumentSubmitted, DocumentVerdict, Envelope, Outgoing,
 };
 use stores::records::{AssetRecord, DocumentFact, DocumentRecord, DocumentState, Move, Reason};
 use stores::{Mongo, StoreError};
@@ -180,9 +181,9 @@ pub fn emit(record: &DocumentRecord, envelope: &Envelope, ctx: &Context) -> Resu
             })
         }
         DocumentState::Failed => Ok(timed(ctx.caused(envelope, subject, &DocumentFailed(verdict(record))))),
-        DocumentState::Accepted | DocumentState::Quarantined | DocumentState::NeedsPassword => {
-            Err(Error::Reader(format!("a document cannot be settled as {:?}", record.state)).into())
-        }
+        DocumentState::Quarantined => Ok(timed(ctx.caused(envelope, subject, &DocumentQuarantined(verdict(record))))),
+        DocumentState::NeedsPassword => Ok(timed(ctx.caused(envelope, subject, &DocumentNeedsPassword(verdict(record))))),
+        DocumentState::Accepted => Err(Error::Reader(format!("a document cannot be settled as {:?}", record.state)).into()),
     }
 }
 

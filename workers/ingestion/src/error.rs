@@ -10,7 +10,10 @@ pub enum Error {
     /// The content-addressed container is not there.
     #[error("the container `documents` does not exist: run `ingestion --prepare`")]
     NotPrepared,
-    /// Reading a document ended by a panic.
+    /// No process could be started to read a document, or it was lost.
+    #[error("no process reads documents: {0}")]
+    NoChild(std::io::Error),
+    /// The process that reads documents does not understand us.
     #[error("the reader failed: {0}")]
     Reader(String),
     /// The dossier changed under our hands each time that we tried to close it.
@@ -25,9 +28,10 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
             // A refusal, or something not prepared, is mended from outside: the message must not be lost over it.
-            Error::Store(StoreError::Unavailable { .. } | StoreError::Refused { .. }) | Error::NotPrepared | Error::Contended => {
-                Self::Unavailable(error.into())
-            }
+            Error::Store(StoreError::Unavailable { .. } | StoreError::Refused { .. })
+            | Error::NotPrepared
+            | Error::NoChild(_)
+            | Error::Contended => Self::Unavailable(error.into()),
             Error::Store(StoreError::NotFound(_) | StoreError::Conflict(_) | StoreError::Fault { .. })
             | Error::Reader(_)
             | Error::Unwritable(_) => Self::Failed(error.into()),

@@ -6,11 +6,12 @@ use stores::records::{DocumentRecord, DocumentState};
 use stores::{Blobs, Cache, Mongo};
 use tracing::{error, info};
 
+use crate::child::Readers;
 use crate::conclude::{Conclusion, conclude};
 use crate::documents::{self, MAX_DOCUMENTS};
 use crate::error::Error;
 use crate::fetch::{Budget, Content, Fetch, fetch};
-use crate::read::{Reading, Refusal, read};
+use crate::read::{Reading, Refusal};
 use crate::sniff::{Detected, disagreement};
 use crate::{Config, close};
 
@@ -22,6 +23,7 @@ pub struct Handler {
     blobs: Blobs,
     cache: Cache,
     budget: Budget,
+    readers: Readers,
 }
 
 impl Handler {
@@ -31,15 +33,21 @@ impl Handler {
     /// When an address is malformed.
     pub async fn connect(config: &Config) -> anyhow::Result<Self> {
         let mongo = Mongo::new(&config.mongo).await?;
-        Ok(Self::new(mongo, Blobs::new(&config.blob)?, Cache::new(&config.cache)?))
+        Ok(Self::new(
+            mongo,
+            Blobs::new(&config.blob)?,
+            Cache::new(&config.cache)?,
+            Readers::default(),
+        ))
     }
 
-    pub fn new(mongo: Mongo, blobs: Blobs, cache: Cache) -> Self {
+    pub fn new(mongo: Mongo, blobs: Blobs, cache: Cache, readers: Readers) -> Self {
         Self {
             mongo,
             blobs,
             cache,
             budget: Budget::default(),
+            readers,
         }
     }
 
@@ -73,7 +81,7 @@ impl Handler {
         let (found, conclusion) = match fetch(&self.blobs, &self.budget, &envelope.tenant, document).await? {
             Fetch::Rejected(refusal) => ((None, None), Conclusion::without_facts(DocumentState::Rejected, refusal)),
             Fetch::Done(fetched) => {
-                let reading = reading(&fetched.detected, fetched.content).await?;
+                let reading = self.reading(&fetched.detected, fetched.content).await?;
                 let mut conclusion = conclude(reading);
                 conclusion
                     .notes
@@ -93,6 +101,18 @@ impl Handler {
             "document settled"
         );
         Ok(record)
+    }
+
+    /// Reads a document where it can do no harm.
+    async fn reading(&self, detected: &Detected, content: Content) -> Result<Reading, Error> {
+        match content {
+            Content::Known(reading) => Ok(reading),
+            Content::Bytes(bytes, permit) => {
+                let reading = self.readers.read(detected, &bytes).await;
+                drop(permit);
+                reading
+            }
+        }
     }
 
     /// What follows the document's record: its place in the asset's list, and the cache.
@@ -128,22 +148,6 @@ impl Handler {
         let asset = AssetKey::new(envelope.tenant.clone(), document.asset_id.clone());
         self.publish(&asset, document).await?;
         documents::emit(&record, envelope, ctx)
-    }
-}
-
-/// Reads a document away from the threads that serve the network.
-async fn reading(detected: &Detected, content: Content) -> Result<Reading, Error> {
-    match content {
-        Content::Known(reading) => Ok(reading),
-        Content::Bytes(bytes, permit) => {
-            let detected = detected.clone();
-            let read = move || {
-                let reading = read(&detected, &bytes);
-                drop(permit);
-                reading
-            };
-            tokio::task::spawn_blocking(read).await.map_err(|e| Error::Reader(e.to_string()))
-        }
     }
 }
 

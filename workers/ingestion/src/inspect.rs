@@ -15,9 +15,10 @@ use stores::records::DocumentFact;
 use uuid::Uuid;
 
 use crate::assemble::{Assembly, Stated};
+use crate::child::Readers;
 use crate::close::digest;
 use crate::conclude::{Conclusion, conclude};
-use crate::read::{Reading, read, without_bytes};
+use crate::read::{Reading, without_bytes};
 use crate::sniff::{Detected, PREFIX, detect};
 
 /// The conclusions of one file, and what it states.
@@ -30,7 +31,11 @@ struct Inspected {
 /// Prints the conclusions on standard output; 0 unless a file cannot be opened.
 pub fn main(files: &[PathBuf], date: Option<Date>) -> ExitCode {
     let date = date.unwrap_or_else(|| jiff::Zoned::now().date());
-    match inspect(files, date).and_then(|value| Ok(serde_json::to_string_pretty(&value)?)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let inspected = runtime
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(inspect(&Readers::default(), files, date)));
+    match inspected.and_then(|value| Ok(serde_json::to_string_pretty(&value)?)) {
         Ok(text) => {
             println!("{text}");
             ExitCode::SUCCESS
@@ -45,12 +50,14 @@ pub fn main(files: &[PathBuf], date: Option<Date>) -> ExitCode {
 /// What ingestion would conclude from each file, and from all of them as one dossier in this order.
 ///
 /// # Errors
-/// When a file cannot be read.
-pub fn inspect(files: &[PathBuf], date: Date) -> anyhow::Result<Value> {
+/// When a file cannot be opened, or no process can be started to read it.
+pub async fn inspect(readers: &Readers, files: &[PathBuf], date: Date) -> anyhow::Result<Value> {
     let mut assembly = Assembly::default();
     let mut documents = Vec::new();
     for path in files {
-        let inspected = file(path).with_context(|| format!("{} cannot be read", path.display()))?;
+        let inspected = file(readers, path)
+            .await
+            .with_context(|| format!("{} cannot be read", path.display()))?;
         documents.push(inspected.conclusion);
         if inspected.counts {
             assembly.add(inspected.stated);
@@ -71,8 +78,8 @@ pub fn inspect(files: &[PathBuf], date: Date) -> anyhow::Result<Value> {
     }))
 }
 
-fn file(path: &Path) -> anyhow::Result<Inspected> {
-    let (detected, size, sha256, reading) = look(path)?;
+async fn file(readers: &Readers, path: &Path) -> anyhow::Result<Inspected> {
+    let (detected, size, sha256, reading) = look(readers, path).await?;
     let Conclusion {
         state,
         reason,
@@ -120,7 +127,7 @@ fn file(path: &Path) -> anyhow::Result<Inspected> {
 }
 
 /// Hashes a file, finds its type and reads it; a large file that is not read is not held in memory.
-fn look(path: &Path) -> anyhow::Result<(Detected, u64, Hash32, Reading)> {
+async fn look(readers: &Readers, path: &Path) -> anyhow::Result<(Detected, u64, Hash32, Reading)> {
     let mut file = File::open(path)?;
     let size = file.metadata()?.len();
     let mut kept = Vec::new();
@@ -141,6 +148,6 @@ fn look(path: &Path) -> anyhow::Result<(Detected, u64, Hash32, Reading)> {
     }
     file.take(size.saturating_sub(kept.len() as u64)).read_to_end(&mut kept)?;
     hasher.update(&kept);
-    let reading = read(&detected, &kept);
+    let reading = readers.read(&detected, &kept).await?;
     Ok((detected, kept.len() as u64, Hash32(hasher.finalize().into()), reading))
 }

@@ -5,6 +5,7 @@
 //! valuation, or the list of what is missing.
 
 mod assemble;
+pub mod child;
 mod close;
 mod conclude;
 mod config;
@@ -20,6 +21,7 @@ mod read;
 mod sniff;
 
 pub use assemble::{Assembly, Dossier, Stated};
+pub use child::{Limits, Readers};
 pub use conclude::{Conclusion, conclude};
 pub use config::{Config, PrepareConfig};
 pub use error::Error;

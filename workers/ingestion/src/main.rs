@@ -30,12 +30,22 @@ enum Command {
         #[arg(long)]
         valuation_date: Option<jiff::civil::Date>,
     },
+    /// Read one document from standard input, within limits: what the worker starts for each document
+    #[command(hide = true)]
+    ReadChild {
+        #[command(flatten)]
+        limits: ingestion::Limits,
+        /// What the bytes are, as JSON
+        detected: String,
+    },
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(Command::Inspect { files, valuation_date }) = cli.command {
-        return ingestion::inspect::main(&files, valuation_date);
+    match cli.command {
+        Some(Command::Inspect { files, valuation_date }) => return ingestion::inspect::main(&files, valuation_date),
+        Some(Command::ReadChild { limits, detected }) => return ingestion::child::main(limits, &detected),
+        None => {}
     }
     let service = Service {
         name: NAME,

@@ -3,11 +3,15 @@
 //! [`read`] knows no network, no store and no clock, and its answer is plain data: it can run in this process, in a
 //! command for people, or in a child process with limits of its own.
 
-mod comparable;
 mod csv;
 mod dialect;
 mod headers;
 mod json;
+mod pdf;
+mod table;
+mod xlsx;
+
+use std::borrow::Cow;
 
 use messages::facts::Locator;
 use serde::{Deserialize, Serialize};
@@ -21,6 +25,12 @@ pub(crate) use dialect::delimiter;
 pub const MAX_JSON: u64 = 8 * 1024 * 1024;
 /// Bytes of a CSV document that is read.
 pub const MAX_CSV: u64 = 64 * 1024 * 1024;
+/// Bytes of a PDF document that is read.
+pub const MAX_PDF: u64 = 64 * 1024 * 1024;
+/// Bytes of a workbook that is read, as it is packed.
+pub const MAX_XLSX: u64 = 32 * 1024 * 1024;
+/// Bytes of any document that is read.
+pub const MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// Rows of a CSV document, the header not counted.
 pub const MAX_ROWS: u64 = 200_000;
 /// Columns of a CSV document.
@@ -58,6 +68,12 @@ impl Lines {
         } else {
             self.more += 1;
         }
+    }
+
+    /// Adds the lines of another list.
+    fn append(&mut self, other: Self) {
+        self.more += other.more;
+        other.lines.into_iter().for_each(|line| self.push(line));
     }
 
     pub fn is_empty(&self) -> bool {
@@ -128,6 +144,10 @@ pub enum Reading {
     NotRead(Refusal),
     /// A document that is broken, or past a limit.
     Rejected(Refusal),
+    /// A document that is encrypted: without its password nobody can read it.
+    NeedsPassword(Refusal),
+    /// A document that looks like an attack, or whose reader did not survive it: for a person to look at.
+    Quarantined(Refusal),
 }
 
 /// The most bytes of a kind that are read; `None` for a kind that is stored only.
@@ -135,6 +155,8 @@ pub fn limit(kind: Kind) -> Option<u64> {
     match kind {
         Kind::Json => Some(MAX_JSON),
         Kind::Csv => Some(MAX_CSV),
+        Kind::Pdf => Some(MAX_PDF),
+        Kind::Zip | Kind::Compound => Some(MAX_XLSX),
         Kind::Empty | Kind::Other => None,
     }
 }
@@ -150,6 +172,11 @@ pub fn without_bytes(detected: &Detected, size: u64) -> Option<Reading> {
                 detected.media_type
             ),
         ))),
+        // A bundle of scans is of use to people even so.
+        (Kind::Pdf | Kind::Zip | Kind::Compound, Some(limit)) if size > limit => Some(Reading::NotRead(Refusal::too_large(format!(
+            "the document is stored, but no facts were taken from it: it has {size} bytes; of the type {} at most {limit} are read",
+            detected.media_type
+        )))),
         (_, Some(limit)) if size > limit => Some(Reading::Rejected(Refusal::too_large(format!(
             "the file has {size} bytes; of the type {} at most {limit} are read: send it in parts",
             detected.media_type
@@ -158,14 +185,24 @@ pub fn without_bytes(detected: &Detected, size: u64) -> Option<Reading> {
     }
 }
 
-/// Reads a whole document. Never panics, whatever the bytes are.
+/// Reads a whole document. PDF and workbooks go through parsers that strangers' bytes can break: call it for them in
+/// a process of its own only.
 pub fn read(detected: &Detected, bytes: &[u8]) -> Reading {
     if let Some(reading) = without_bytes(detected, bytes.len() as u64) {
         return reading;
     }
     let read = match detected.kind {
         Kind::Json => text(bytes).and_then(json::read),
-        Kind::Csv => text(bytes).and_then(csv::read),
+        Kind::Csv => table_text(bytes).and_then(|(text, note)| {
+            let mut reading = csv::read(&text)?;
+            if let (Reading::Facts(facts), Some(note)) = (&mut reading, note) {
+                facts.notes.push(note);
+            }
+            Ok(reading)
+        }),
+        Kind::Pdf => pdf::read(bytes),
+        Kind::Zip => xlsx::read(bytes),
+        Kind::Compound => Ok(compound(bytes)),
         Kind::Empty | Kind::Other => return Reading::NotRead(Refusal::new("not-read-yet", "files of this type are not read yet")),
     };
     read.unwrap_or_else(Reading::Rejected)
@@ -174,19 +211,56 @@ pub fn read(detected: &Detected, bytes: &[u8]) -> Reading {
 /// The bytes as UTF-8, without the byte order mark that spreadsheets write.
 fn text(bytes: &[u8]) -> Result<&str, Refusal> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let refused = |line: usize| {
-        Refusal::new(
-            "not-utf-8",
-            format!("line {line} is not UTF-8: save the file as UTF-8 (in Excel: “CSV UTF-8”) and send it again"),
-        )
-    };
-    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
-        return Err(refused(1));
-    }
     std::str::from_utf8(bytes).map_err(|e| {
         let before = bytes.get(..e.valid_up_to()).unwrap_or_default();
-        refused(1 + before.iter().filter(|b| **b == b'\n').count())
+        not_utf8(1 + before.iter().filter(|b| **b == b'\n').count())
     })
+}
+
+fn not_utf8(line: usize) -> Refusal {
+    Refusal::new(
+        "not-utf-8",
+        format!("line {line} is not UTF-8: save the file as UTF-8 (in Excel: “CSV UTF-8”) and send it again"),
+    )
+}
+
+/// The bytes of a table as text, and a note when they were not UTF-8: spreadsheets on Windows write UTF-16 behind a
+/// mark, or the Windows code page of western Europe (of which Latin-1 is a part).
+fn table_text(bytes: &[u8]) -> Result<(Cow<'_, str>, Option<String>), Refusal> {
+    let refused = match text(bytes) {
+        Ok(text) => return Ok((Cow::Borrowed(text), None)),
+        Err(refused) => refused,
+    };
+    let (encoding, name) = match encoding_rs::Encoding::for_bom(bytes) {
+        Some((encoding, _)) if encoding == encoding_rs::UTF_16LE || encoding == encoding_rs::UTF_16BE => (encoding, "UTF-16"),
+        // It says that it is UTF-8, and is not.
+        Some(_) => return Err(refused),
+        None => (encoding_rs::WINDOWS_1252, "Windows-1252"),
+    };
+    let (text, _, damaged) = encoding.decode(bytes);
+    // The five bytes that the code page leaves out come back as control characters.
+    let odd = text.chars().any(|c| matches!(c, '\u{80}'..='\u{9f}'));
+    if damaged || odd {
+        return Err(refused);
+    }
+    Ok((text, Some(format!("the file is not UTF-8: it was read as {name}"))))
+}
+
+/// Microsoft's older container: an encrypted workbook is one, too.
+fn compound(bytes: &[u8]) -> Reading {
+    // Names in its directory are UTF-16.
+    let name: Vec<u8> = "EncryptedPackage".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    if bytes.windows(name.len()).any(|w| w == name) {
+        return Reading::NeedsPassword(password());
+    }
+    let text = "the document is stored, but no facts were taken from it: files of this older type are not read; \
+                save it as .xlsx or PDF and send that";
+    Reading::NotRead(Refusal::new("not-read-yet", text))
+}
+
+fn password() -> Refusal {
+    let text = "the document is encrypted and stored as it is: send it again without its password";
+    Refusal::new("needs-password", text)
 }
 
 #[cfg(test)]
@@ -194,9 +268,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_utf8_is_said_with_its_line() {
+    fn a_table_from_windows_is_read_and_noted() {
         let csv = Detected::new(Kind::Csv, "text/csv");
-        for bytes in [b"id;ba\xf1os\n1;2\n".as_slice(), b"a;b\n1;2\n3;\xe9\n", b"\xff\xfea\0;\0b\0"] {
+        let text = "campo;valor\nDirección;Calle del Ñandú 3\nbaños;2\n";
+        let latin: Vec<u8> = text.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+        let mut wide = vec![0xff, 0xfe];
+        wide.extend(text.encode_utf16().flat_map(u16::to_le_bytes));
+        for (bytes, name) in [(latin, "Windows-1252"), (wide, "UTF-16")] {
+            let Reading::Facts(facts) = read(&csv, &bytes) else {
+                panic!("{name} was not read")
+            };
+            assert_eq!(facts.facts[0].value, "Calle del Ñandú 3");
+            assert_eq!(facts.facts.len(), 2);
+            assert!(facts.notes.finish()[0].contains(name));
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_said_with_its_line() {
+        let csv = Detected::new(Kind::Csv, "text/csv");
+        for bytes in [
+            b"a;b\n1;2\n3;\x81\n".as_slice(),
+            b"\xef\xbb\xbfid;ba\xf1os\n1;2\n",
+            b"\xff\xfea\0;\0b\0\x00",
+        ] {
             let Reading::Rejected(refusal) = read(&csv, bytes) else {
                 panic!("{bytes:?} was read")
             };
@@ -223,8 +318,13 @@ mod tests {
             Some(Reading::Rejected(r)) if r.code == "too-large-to-read")
         );
         assert!(without_bytes(&Detected::new(Kind::Csv, "text/csv"), MAX_CSV).is_none());
-        assert!(matches!(without_bytes(&Detected::new(Kind::Other, "application/pdf"), 5 << 30),
-            Some(Reading::NotRead(r)) if r.code == "not-read-yet" && r.text.contains("application/pdf")));
+        assert!(matches!(without_bytes(&Detected::new(Kind::Pdf, "application/pdf"), 5 << 30),
+            Some(Reading::NotRead(r)) if r.code == "too-large-to-read" && r.text.contains("application/pdf")));
+        assert!(matches!(without_bytes(&Detected::new(Kind::Other, "image/png"), 5 << 30),
+            Some(Reading::NotRead(r)) if r.code == "not-read-yet" && r.text.contains("image/png")));
+        for kind in [Kind::Json, Kind::Csv, Kind::Pdf, Kind::Zip, Kind::Compound] {
+            assert!(limit(kind).is_some_and(|l| l <= MAX_BYTES), "{kind:?}");
+        }
         assert!(matches!(
             without_bytes(&Detected::new(Kind::Empty, "application/x-empty"), 0),
             Some(Reading::Rejected(_))

@@ -16,6 +16,11 @@ pub enum Kind {
     Empty,
     Json,
     Csv,
+    Pdf,
+    /// A ZIP archive: a workbook, or another packed thing that only its end tells.
+    Zip,
+    /// Microsoft's compound file: older Office documents, and encrypted newer ones.
+    Compound,
     /// Stored, not read.
     Other,
 }
@@ -45,10 +50,13 @@ pub fn detect(prefix: &[u8], whole: bool) -> Detected {
         return Detected::new(Kind::Csv, "text/csv");
     }
     if !is_text(prefix) {
-        return Detected::new(Kind::Other, &binary(prefix));
+        return packed(prefix);
     }
     let text = String::from_utf8_lossy(prefix);
     let start = text.trim_start_matches('\u{feff}').trim_start();
+    if prefix.starts_with(b"%PDF-") {
+        return Detected::new(Kind::Pdf, "application/pdf");
+    }
     if start.starts_with('%') || start.starts_with('<') || start.starts_with("{\\rtf") {
         return Detected::new(Kind::Other, signature(prefix).as_deref().unwrap_or("text/plain"));
     }
@@ -84,6 +92,23 @@ const CONTAINERS: [(&[u8], &str); 3] = [
     (b"%PDF-", "application/pdf"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "application/x-cfb"),
 ];
+
+/// Bytes that are not text.
+fn packed(prefix: &[u8]) -> Detected {
+    let media_type = binary(prefix);
+    // Some scanners and mail systems write a line before a PDF; readers look for its mark in the first KiB.
+    let head = prefix.get(..1024).unwrap_or(prefix);
+    let (kind, media_type) = if head.windows(5).any(|w| w == b"%PDF-") {
+        (Kind::Pdf, "application/pdf")
+    } else if prefix.starts_with(b"PK\x03\x04") {
+        (Kind::Zip, media_type.as_str())
+    } else if prefix.starts_with(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1") {
+        (Kind::Compound, media_type.as_str())
+    } else {
+        (Kind::Other, media_type.as_str())
+    };
+    Detected::new(kind, media_type)
+}
 
 /// The media type of bytes that are not text.
 fn binary(prefix: &[u8]) -> String {
@@ -124,7 +149,9 @@ pub fn disagreement(declared: Option<&str>, detected: &Detected) -> Option<Strin
             "text/tab-separated-values",
         ],
         Kind::Json => &["text/json", "text/plain"],
-        Kind::Empty | Kind::Other => &[],
+        Kind::Zip => &["application/zip", "application/x-zip-compressed"],
+        Kind::Pdf => &["application/x-pdf"],
+        Kind::Empty | Kind::Compound | Kind::Other => &[],
     };
     let json = detected.kind == Kind::Json && name.ends_with("+json");
     let agrees =
@@ -152,8 +179,8 @@ mod tests {
             (b"id;ba\xf1os\n1;2\n", Kind::Csv, "text/csv"),
             (b"\xff\xfei\0d\0", Kind::Csv, "text/csv"),
             (b"A letter.\nWith two lines.\n", Kind::Other, "text/plain"),
-            (b"%PDF-1.7\n1 0 obj\n", Kind::Other, "application/pdf"),
-            (b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n\0\0", Kind::Other, "application/pdf"),
+            (b"%PDF-1.7\n1 0 obj\n", Kind::Pdf, "application/pdf"),
+            (b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n\0\0", Kind::Pdf, "application/pdf"),
             (b"{\\rtf1 x}", Kind::Other, "application/rtf"),
             (b"<?xml version=\"1.0\"?><a/>", Kind::Other, "text/xml"),
             (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", Kind::Other, "image/png"),

@@ -13,7 +13,7 @@ use stores::PutOptions;
 use testkit::Corner;
 use tokio::process::Command;
 
-const FILES: [&str; 2] = ["ficha.json", "testigos.csv"];
+const FILES: [&str; 4] = ["ficha.json", "testigos.csv", "nota-simple.pdf", "rentas.xlsx"];
 
 /// Runs the program in the corner to its end, and returns its exit status and standard output.
 async fn run(corner: &Corner, args: &[&str]) -> (Option<i32>, String) {
@@ -96,7 +96,7 @@ async fn the_program_drains_its_topic_and_asks_for_a_valuation() {
     assert_eq!(code, Some(0), "{text}");
     let outcomes = corner.events(topics::ASSET_EVENTS).await;
     let types: Vec<_> = outcomes.iter().map(|e| e.envelope().event_type).collect();
-    assert_eq!(types, ["com.libertum.document.ingested.v1"; 2], "{text}");
+    assert_eq!(types, ["com.libertum.document.ingested.v1"; 4], "{text}");
     let requests = corner.events(topics::VALUATION).await;
     assert_eq!(requests.len(), 1, "{text}");
     assert_eq!(requests[0].key, asset.to_string());

@@ -1,16 +1,45 @@
 use std::path::Path;
 
-use serde_json::Value;
+use messages::facts::{Fact, Provenance};
+use messages::{AssetKey, Hash32};
+use stores::records::DocumentFact;
+use uuid::Uuid;
 
 use super::*;
-use crate::inspect::inspect;
+use crate::{Assembly, Reading, Stated, detect, read};
 
 /// The sheet of the example dossier.
 fn example() -> FactSheet {
     let dossier = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/examples/dossier");
-    let files = [dossier.join("ficha.json"), dossier.join("testigos.csv")];
-    let mut found: Value = inspect(&files, "2035-01-01".parse().unwrap()).unwrap();
-    serde_json::from_value(found["dossier"]["sheet"].take()).unwrap()
+    let mut assembly = Assembly::default();
+    for (n, name) in (1u8..).zip(["ficha.json", "testigos.csv"]) {
+        let bytes = std::fs::read(dossier.join(name)).unwrap();
+        let detected = detect(&bytes, true);
+        let Reading::Facts(facts) = read(&detected, &bytes) else {
+            panic!("{name} was not read")
+        };
+        let (document_id, sha256) = (Uuid::from_bytes([n; 16]), Hash32([n; 32]));
+        let fact = |found: crate::Found| DocumentFact {
+            path: found.path,
+            fact: Fact {
+                value: found.value,
+                provenance: Provenance {
+                    document_id,
+                    document_sha256: sha256,
+                    locator: found.locator,
+                    extractor: facts.extractor.clone(),
+                },
+            },
+        };
+        assembly.add(Stated {
+            document_id,
+            sha256,
+            detected_type: detected.media_type,
+            facts: facts.facts.into_iter().map(fact).collect(),
+        });
+    }
+    let asset = AssetKey::new("acme".parse().unwrap(), "piso-1".parse().unwrap());
+    assembly.finish(&asset, "2035-01-01".parse().unwrap()).sheet
 }
 
 fn lacks(change: impl FnOnce(&mut FactSheet)) -> String {

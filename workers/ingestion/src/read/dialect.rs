@@ -45,7 +45,7 @@ fn score(sample: &str, delimiter: u8, whole: bool) -> Option<(usize, usize)> {
         lengths.pop();
     }
     let header = header.filter(|h| h.len() >= 2)?;
-    let known = headers::known(&header);
+    let known = headers::known(&header.iter().collect::<Vec<_>>());
     let even = lengths.len() >= 2 && lengths.iter().all(|l| *l == header.len());
     (known >= 2 || even).then_some((known, header.len()))
 }

@@ -1,7 +1,7 @@
 //! Which backups there are.
 
 use messages::ClusterName;
-use stores::Blobs;
+use stores::{Blobs, StoreError};
 
 use crate::Error;
 use crate::manifest::{BACKUPS, Manifest};
@@ -12,7 +12,13 @@ use crate::manifest::{BACKUPS, Manifest};
 /// The store's, and [`Error::Manifest`] for one that cannot be read: a list with a hole is worse than none.
 pub async fn list(blobs: &Blobs, cluster: &ClusterName) -> Result<Vec<Manifest>, Error> {
     let prefix = format!("v1/{cluster}/");
-    let names = blobs.names(BACKUPS, &prefix).await?;
+    let names = match blobs.names(BACKUPS, &prefix).await {
+        Err(StoreError::NotFound(name)) => {
+            let text = format!("the container {name} does not exist: backup --prepare creates it, or the storage account is another");
+            return Err(Error::Restore(text));
+        }
+        other => other?,
+    };
     let ids = names
         .iter()
         .filter_map(|name| name.strip_prefix(&prefix)?.strip_suffix("/manifest.json"));

@@ -162,6 +162,9 @@ async fn run(config: &Config, slot: Option<Slot>, requested_by: String, stop: Ca
         taken = taker.take(&request, &ctx, progress.clone()) => taken?,
         never = show(&progress) => match never {},
     };
+    if std::io::stderr().is_terminal() {
+        eprintln!();
+    }
     println!("{}", serde_json::to_string(&manifest)?);
     Ok(())
 }

@@ -24,7 +24,7 @@ use crate::headers;
 use crate::metrics::DoorMetrics;
 use crate::routes::openapi::Api;
 use crate::routes::reads::Reads;
-use crate::routes::{documents, mints, reads, valuations};
+use crate::routes::{documents, mints, reads, references, valuations};
 use crate::views;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -63,6 +63,7 @@ pub fn router(door: Arc<Door>, reads: Arc<Reads>, metrics: DoorMetrics, max_requ
 fn described(door: Arc<Door>, reads: Arc<Reads>) -> (Router, utoipa::openapi::OpenApi) {
     let writing = OpenApiRouter::new()
         .routes(routes!(documents::submit))
+        .routes(routes!(references::refer))
         .routes(routes!(valuations::order))
         .routes(routes!(mints::order))
         .with_state(door);

@@ -21,6 +21,9 @@ use crate::upload::INBOX;
 /// Bytes of a command's JSON body.
 const MAX_COMMAND: u64 = 64 * 1024;
 
+/// Bytes that a form may have beside the document: the metadata, two parts' headers, what stands around them.
+const FORM_AROUND: u64 = 256 * 1024;
+
 /// The state of the write routes.
 pub struct Door {
     pub gate: Arc<Gate>,
@@ -62,6 +65,11 @@ impl Door {
     /// How a document's body is read.
     pub fn document_rules(&self) -> BodyRules {
         self.rules(self.limits.max_document_bytes)
+    }
+
+    /// How a form with a document in it is read.
+    pub fn form_rules(&self) -> BodyRules {
+        self.rules(self.limits.max_document_bytes + FORM_AROUND)
     }
 
     /// How a command's body is read.

@@ -24,6 +24,7 @@ pub enum Kind {
     MethodNotAllowed,
     BodyStalled,
     RequestInFlight,
+    BlobMismatch,
     TooLarge,
     UnsupportedType,
     KeyReused,
@@ -70,6 +71,12 @@ impl Kind {
             ),
             Self::BodyStalled => (S::REQUEST_TIMEOUT, "body-stalled", "The body stopped coming", Some(1)),
             Self::RequestInFlight => (S::CONFLICT, "request-in-flight", "The same request is being handled", Some(1)),
+            Self::BlobMismatch => (
+                S::CONFLICT,
+                "blob-mismatch",
+                "The stored file is not the one that was described",
+                None,
+            ),
             Self::TooLarge => (S::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", None),
             Self::UnsupportedType => (
                 S::UNSUPPORTED_MEDIA_TYPE,

@@ -106,8 +106,7 @@ pub fn trace(headers: &HeaderMap) -> TraceParent {
 
 /// The file's name in `Content-Disposition` (RFC 6266): `filename*` before `filename`.
 pub fn disposition_filename(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(header::CONTENT_DISPOSITION)?.as_bytes();
-    let parameters = parameters(&String::from_utf8_lossy(value));
+    let parameters = disposition(headers)?;
     let named = |name: &str| parameters.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
     let extended = named("filename*").and_then(|v| {
         let (charset, rest) = v.split_once('\'')?;
@@ -116,6 +115,12 @@ pub fn disposition_filename(headers: &HeaderMap) -> Option<String> {
         known.then(|| percent_decode_str(encoded).decode_utf8().ok().map(|t| t.into_owned()))?
     });
     extended.or_else(|| named("filename").map(str::to_owned))
+}
+
+/// The parameters of `Content-Disposition`.
+pub fn disposition(headers: &HeaderMap) -> Option<Vec<(String, String)>> {
+    let value = headers.get(header::CONTENT_DISPOSITION)?.as_bytes();
+    Some(parameters(&String::from_utf8_lossy(value)))
 }
 
 /// A file's name without folders and control characters; it is shown to people and never used as a path.
@@ -127,7 +132,7 @@ pub fn clean_filename(name: &str) -> Option<String> {
 }
 
 /// The parameters of a header value such as `attachment; filename="a; b.csv"`, names in lower case.
-fn parameters(value: &str) -> Vec<(String, String)> {
+pub fn parameters(value: &str) -> Vec<(String, String)> {
     let mut parts = vec![String::new()];
     let (mut quoted, mut escaped) = (false, false);
     for c in value.chars() {

@@ -6,6 +6,7 @@ mod body;
 mod config;
 mod door;
 mod error;
+mod form;
 mod gate;
 mod headers;
 mod limits;

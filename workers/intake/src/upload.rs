@@ -45,13 +45,22 @@ pub struct Stored {
     pub upload: Upload,
     pub sha256: Hash32,
     pub size: u64,
-    pub etag: String,
+    pub blob: BlobRef,
 }
 
 impl Upload {
     /// The blob's name in the inbox.
     pub fn blob_name(tenant: &Tenant, document_id: Uuid) -> String {
         format!("{tenant}/{document_id}")
+    }
+
+    /// Where its bytes lie, in the version of an ETag.
+    pub fn blob(&self, etag: String) -> BlobRef {
+        BlobRef {
+            container: INBOX.to_owned(),
+            name: Self::blob_name(&self.asset.tenant, self.document_id),
+            etag,
+        }
     }
 
     /// The metadata of the blob; texts are percent-encoded, since metadata is ASCII.
@@ -111,10 +120,10 @@ impl Stored {
             trace: good("traceparent", text("traceparent"))?,
         };
         Ok(Self {
+            blob: upload.blob(info.etag.clone()),
             upload,
             sha256: good("sha256", text("sha256"))?,
             size: info.size,
-            etag: info.etag.clone(),
         })
     }
 
@@ -130,11 +139,7 @@ impl Stored {
         let submitted = DocumentSubmitted {
             document_id: *document_id,
             asset_id: asset.asset_id.clone(),
-            blob: BlobRef {
-                container: INBOX.to_owned(),
-                name: Upload::blob_name(&asset.tenant, *document_id),
-                etag: self.etag.clone(),
-            },
+            blob: self.blob.clone(),
             size: self.size,
             sha256: self.sha256,
             declared_type: self.upload.declared_type.clone(),
@@ -175,10 +180,10 @@ mod tests {
             trace: TraceParent::root(),
         };
         Stored {
+            blob: upload.blob("\"0x1\"".to_owned()),
             upload,
             sha256: Hash32([3; 32]),
             size: 5,
-            etag: "\"0x1\"".to_owned(),
         }
     }
 
@@ -196,7 +201,7 @@ mod tests {
             metadata.insert("sha256".to_owned(), stored.sha256.to_string());
             assert!(metadata.values().all(|v| v.is_ascii() && !v.contains('\n')), "{metadata:?}");
             let info = BlobInfo {
-                etag: stored.etag.clone(),
+                etag: stored.blob.etag.clone(),
                 size: stored.size,
                 metadata,
             };

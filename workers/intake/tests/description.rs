@@ -32,6 +32,7 @@ async fn it_lists_exactly_the_routes_that_there_are_and_is_complete_in_itself() 
         .collect();
     let wanted = [
         ("POST", DOCUMENTS),
+        ("POST", REFERENCES),
         ("POST", VALUATIONS),
         ("POST", MINTS),
         ("GET", DOCUMENT),

@@ -265,7 +265,7 @@ async fn what_is_malformed_is_refused_with_what_to_do() {
     house.send(DOCUMENTS, request).await.is(400, "invalid-metadata");
     let request = keyed("/v1/assets/a-1/documents").header("content-encoding", "gzip");
     house.send(DOCUMENTS, request).await.is(415, "unsupported-type");
-    let request = keyed("/v1/assets/a-1/documents").header("content-type", "multipart/form-data; boundary=x");
+    let request = keyed("/v1/assets/a-1/documents").header("content-type", "multipart/mixed; boundary=x");
     house.send(DOCUMENTS, request).await.is(415, "unsupported-type");
 
     for (method, path, status, problem) in [

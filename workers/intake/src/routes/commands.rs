@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use messages::{AssetKey, Hash32, Message, Outgoing, TraceParent, door_id};
+use messages::{AssetKey, Hash32, Message, Outgoing, Tenant, TraceParent, door_id};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -130,12 +130,7 @@ pub async fn enqueue<M: Message>(door: &Door, command: Command<M>) -> Result<Res
     let event_id = door_id(asset.tenant.as_str(), &route, &key);
     let subject = format!("assets/{}", asset.asset_id);
     let event = Outgoing::first(event_id, SOURCE, subject, &asset, Timestamp::now(), trace, &message);
-    let fingerprint = Hash32(Sha256::digest(&event.value).into()).to_string();
-    let remembered = remember(&door.cache, &format!("once:{}:{event_id}", asset.tenant), &fingerprint).await;
-    if remembered.as_ref().is_some_and(|r| *r != fingerprint) {
-        let detail = "This Idempotency-Key was used before with another body. Use a new key for a new request.";
-        return Err(Problem::new(Kind::KeyReused, detail));
-    }
+    let idempotent_replay = remember_same(&door.cache, &asset.tenant, event_id, &event.value).await?;
     let (published, ()) = tokio::join!(door.publish(std::slice::from_ref(&event)), door.mark(&asset));
     published?;
     let status_url = format!("/v1/assets/{}", asset.asset_id);
@@ -143,10 +138,24 @@ pub async fn enqueue<M: Message>(door: &Door, command: Command<M>) -> Result<Res
     let queued = Queued {
         event_id,
         status_url,
-        idempotent_replay: remembered.is_some(),
+        idempotent_replay,
     };
     let headers = [(header::LOCATION, location), (header::RETRY_AFTER, HeaderValue::from(2u32))];
     Ok((StatusCode::ACCEPTED, headers, Json(queued)).into_response())
+}
+
+/// Whether the same was said under this id before, as far as is known.
+///
+/// # Errors
+/// 422 when it was something else.
+pub async fn remember_same(cache: &Cache, tenant: &Tenant, id: Uuid, said: &[u8]) -> Result<bool, Problem> {
+    let fingerprint = Hash32(Sha256::digest(said).into()).to_string();
+    let remembered = remember(cache, &format!("once:{tenant}:{id}"), &fingerprint).await;
+    if remembered.as_ref().is_some_and(|r| *r != fingerprint) {
+        let detail = "This Idempotency-Key was used before with another body. Use a new key for a new request.";
+        return Err(Problem::new(Kind::KeyReused, detail));
+    }
+    Ok(remembered.is_some())
 }
 
 /// Keeps a fingerprint unless there is one, which is then returned. A help against mistakes, not what makes a repeat

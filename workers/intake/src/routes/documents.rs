@@ -10,8 +10,7 @@ use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt as _};
 use jiff::Timestamp;
@@ -28,6 +27,7 @@ use crate::auth::Scope;
 use crate::body::{self, BodyError, BodyRules};
 use crate::door::Door;
 use crate::error::{Kind, Problem};
+use crate::form::{self, Form, FormError};
 use crate::headers;
 use crate::routes::openapi::UploadProblems;
 use crate::routes::{asset_id, query};
@@ -48,6 +48,34 @@ pub struct SubmitQuery {
     valuation_date: Option<Date>,
     /// The file's name, instead of `Content-Disposition`.
     filename: Option<String>,
+}
+
+/// The part `metadata` of a form; `{}` says nothing.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubmitMetadata {
+    /// Close the dossier behind this document: value the asset from all that was sent before.
+    #[serde(default)]
+    close: bool,
+    /// With `close`: the date as of which to value, when the documents do not name it.
+    #[schema(value_type = Option<String>, format = Date)]
+    valuation_date: Option<Date>,
+    /// The file's name, instead of the one in its part's `Content-Disposition`.
+    filename: Option<String>,
+    /// The file's digest, 64 hexadecimal digits; a file with another one is refused and not kept.
+    #[schema(value_type = Option<String>)]
+    sha256: Option<Hash32>,
+    /// The file's bytes; a file of another size is refused and not kept.
+    size: Option<u64>,
+}
+
+/// A form: `metadata` first, at most 64 KiB, then exactly one `file`.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "describes the form; the parts are read as they come")]
+pub struct SubmitForm {
+    metadata: SubmitMetadata,
+    #[schema(value_type = String, format = Binary)]
+    file: Vec<u8>,
 }
 
 /// The document is stored and queued.
@@ -86,7 +114,13 @@ struct Announced {
         ("Content-Disposition" = Option<String>, Header, description = "The file's name: `attachment; filename*=UTF-8''…`"),
         SubmitQuery
     ),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The document; send its real media type"),
+    request_body(
+        description = "The document itself, with its real media type; or a form",
+        content(
+            (Vec<u8> = "application/octet-stream"),
+            (SubmitForm = "multipart/form-data")
+        )
+    ),
     responses((status = 202, description = "Stored and queued", body = Accepted), UploadProblems),
     security(("bearer" = ["documents:write"]))
 )]
@@ -102,22 +136,27 @@ pub async fn submit(
     let asset = AssetKey::new(visitor.tenant.clone(), asset_id(&asset)?);
     let key = headers::idempotency_key(headers)?;
     door.gate.pace(&visitor).await?;
-    let announced = announced(headers, door.limits.max_document_bytes)?;
+    let whole = announced(headers, &door)?;
     let document_id = door_id(asset.tenant.as_str(), ROUTE, &key);
-    let upload = upload(&parts, query(parameters)?, asset, document_id, visitor.subject)?;
-    let _place = door.place()?;
-    let blob = door.blobs.blob(INBOX, &Upload::blob_name(&upload.asset.tenant, document_id));
+    let said = query(parameters)?;
     let rules = door.document_rules();
+    let _place = door.place()?;
+    let (said, part, announced, content) = match form_boundary(headers)? {
+        None => (said, headers.clone(), whole, raw(body, rules.clone())),
+        Some(boundary) => form(&door, &boundary, said, &whole, body).await?,
+    };
+    let upload = upload(said, &part, &parts.extensions, asset, document_id, visitor.subject)?;
+    let blob = door.blobs.blob(INBOX, &Upload::blob_name(&upload.asset.tenant, document_id));
     let (stored, replay) = match blob.info().await {
         Ok(info) => {
             let stored = Stored::from_blob(&info).map_err(|e| {
                 tracing::error!(error = %e, document.id = %document_id, "a blob in the inbox is not ours");
                 Problem::new(Kind::Internal, "Use another Idempotency-Key, and tell us the request_id.")
             })?;
-            is_the_same(&stored, &upload, &announced, body, rules).await?;
+            is_the_same(&stored, &upload, &announced, content, &rules).await?;
             (stored, true)
         }
-        Err(StoreError::NotFound(_)) => (store(&blob, upload, &announced, body, rules).await?, false),
+        Err(StoreError::NotFound(_)) => (store(&blob, upload, &announced, content, &rules).await?, false),
         Err(e) => return Err(e.into()),
     };
     if !replay {
@@ -133,14 +172,15 @@ pub async fn submit(
 }
 
 /// Reads what the headers say of the body, and refuses what can be refused without it.
-fn announced(headers: &HeaderMap, max: u64) -> Result<Announced, Problem> {
+fn announced(headers: &HeaderMap, door: &Door) -> Result<Announced, Problem> {
     let media_type = headers::text(headers, &header::CONTENT_TYPE)
         .unwrap_or_default()
         .to_ascii_lowercase();
-    if media_type.starts_with("multipart/") {
+    let is_form = media_type.starts_with(FORM);
+    if media_type.starts_with("multipart/") && !is_form {
         return Err(Problem::new(
             Kind::UnsupportedType,
-            "Send the document itself as the body, one request each; forms are not taken.",
+            "Send the document itself as the body, or a multipart/form-data with the parts metadata and file.",
         ));
     }
     if headers.contains_key(header::CONTENT_ENCODING) {
@@ -149,10 +189,15 @@ fn announced(headers: &HeaderMap, max: u64) -> Result<Announced, Problem> {
             "Send the document as it is, without Content-Encoding.",
         ));
     }
+    let max = if is_form {
+        door.form_rules().max
+    } else {
+        door.limits.max_document_bytes
+    };
     let length = headers::content_length(headers);
     match length {
         Some(0) => Err(empty()),
-        Some(n) if n > max => Err(body::too_large(max)),
+        Some(n) if n > max => Err(body::too_large(door.limits.max_document_bytes)),
         Some(_) | None => Ok(Announced {
             digest: headers::repr_digest(headers)?,
             length,
@@ -160,35 +205,103 @@ fn announced(headers: &HeaderMap, max: u64) -> Result<Announced, Problem> {
     }
 }
 
+const FORM: &str = "multipart/form-data";
+
+/// The boundary, when the body is a form.
+fn form_boundary(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let text = headers::text(headers, &header::CONTENT_TYPE).unwrap_or_default();
+    if !text.to_ascii_lowercase().starts_with(FORM) {
+        return Ok(None);
+    }
+    let found = form::boundary(&headers::parameters(&text));
+    found.map(Some).map_err(|e| Problem::new(Kind::InvalidBody, e.to_string()))
+}
+
+/// A document's bytes, out of a form or as they are.
+type Content = std::pin::Pin<Box<dyn Stream<Item = Result<Bytes, FormError>> + Send>>;
+
+fn raw(body: Body, rules: BodyRules) -> Content {
+    Box::pin(body::watched(body, rules).map(|bytes| bytes.map_err(FormError::from)))
+}
+
+/// Reads a form up to its file: what it says of the file, the file's headers, and its bytes, which are yet to come.
+async fn form(
+    door: &Door,
+    boundary: &str,
+    q: SubmitQuery,
+    whole: &Announced,
+    body: Body,
+) -> Result<(SubmitQuery, HeaderMap, Announced, Content), Problem> {
+    if q.close || q.valuation_date.is_some() || q.filename.is_some() || whole.digest.is_some() {
+        return Err(Problem::new(
+            Kind::InvalidRequest,
+            "With a form, close, valuation_date, filename and the file's sha256 go into its part metadata.",
+        ));
+    }
+    let rules = door.document_rules();
+    let mut form = Form::new(body::watched(body, door.form_rules()), boundary);
+    let (metadata, part) = form.metadata().await.map_err(|e| content_problem(e, &rules))?;
+    let metadata: SubmitMetadata =
+        serde_json::from_slice(&metadata).map_err(|e| Problem::new(Kind::InvalidBody, format!("Correct the part metadata: {e}.")))?;
+    let announced = Announced {
+        digest: metadata.sha256,
+        length: metadata.size,
+    };
+    match announced.length {
+        Some(0) => return Err(empty()),
+        Some(n) if n > rules.max => return Err(body::too_large(rules.max)),
+        Some(_) | None => {}
+    }
+    let said = SubmitQuery {
+        close: metadata.close,
+        valuation_date: metadata.valuation_date,
+        filename: metadata.filename,
+    };
+    Ok((said, part, announced, Box::pin(form.file(rules.max))))
+}
+
+fn content_problem(error: FormError, rules: &BodyRules) -> Problem {
+    match error {
+        FormError::Body(error) => rules.problem(error),
+        FormError::Malformed(what) => Problem::new(Kind::InvalidBody, what),
+    }
+}
+
 fn empty() -> Problem {
     Problem::new(Kind::EmptyDocument, "Send the document's bytes as the body.")
 }
 
-fn upload(parts: &Parts, q: SubmitQuery, asset: AssetKey, document_id: Uuid, subject: String) -> Result<Upload, Problem> {
+fn upload(
+    q: SubmitQuery,
+    part: &HeaderMap,
+    extensions: &Extensions,
+    asset: AssetKey,
+    document_id: Uuid,
+    subject: String,
+) -> Result<Upload, Problem> {
     if q.valuation_date.is_some() && !q.close {
         return Err(Problem::new(Kind::InvalidRequest, "valuation_date goes with close=true only."));
     }
-    let filename = q.filename.or_else(|| headers::disposition_filename(&parts.headers));
+    let filename = q.filename.or_else(|| headers::disposition_filename(part));
     Ok(Upload {
         asset,
         document_id,
         filename: filename.as_deref().and_then(headers::clean_filename),
-        declared_type: headers::text(&parts.headers, &header::CONTENT_TYPE).map(|t| t.chars().take(255).collect()),
+        declared_type: headers::text(part, &header::CONTENT_TYPE).map(|t| t.chars().take(255).collect()),
         received_at: Timestamp::now(),
         submitted_by: subject,
         close: q.close.then_some(Close {
             valuation_date: q.valuation_date,
         }),
-        trace: headers::trace_of(&parts.extensions),
+        trace: headers::trace_of(extensions),
     })
 }
 
-async fn store(blob: &Blob, upload: Upload, announced: &Announced, body: Body, rules: BodyRules) -> Result<Stored, Problem> {
-    let mut stream = Box::pin(body::watched(body, rules.clone()));
+async fn store(blob: &Blob, upload: Upload, announced: &Announced, mut stream: Content, rules: &BodyRules) -> Result<Stored, Problem> {
     // An empty document is refused before anything is stored.
     let first = match stream.next().await {
         None => return Err(empty()),
-        Some(first) => first.map_err(|e| rules.problem(e))?,
+        Some(first) => first.map_err(|e| content_problem(e, rules))?,
     };
     let options = PutOptions {
         content_type: upload.declared_type.clone(),
@@ -201,13 +314,13 @@ async fn store(blob: &Blob, upload: Upload, announced: &Announced, body: Body, r
     let whole = futures::stream::iter([Ok(first)]).chain(stream);
     match blob.put(whole, options).await {
         Ok((info, sha256)) => Ok(Stored {
+            blob: upload.blob(info.etag),
             upload,
             sha256,
             size: info.size,
-            etag: info.etag,
         }),
-        Err(StreamError::Source(e)) => Err(rules.problem(e)),
-        Err(StreamError::Mismatch { size, sha256 }) => Err(mismatch(announced, size, sha256, &rules)),
+        Err(StreamError::Source(e)) => Err(content_problem(e, rules)),
+        Err(StreamError::Mismatch { size, sha256 }) => Err(mismatch(announced, size, sha256, rules)),
         Err(StreamError::Store(StoreError::Conflict(_))) => Err(Problem::new(
             Kind::RequestInFlight,
             "Another request with this Idempotency-Key was faster. Repeat the request to have its answer.",
@@ -220,12 +333,12 @@ fn mismatch(announced: &Announced, size: u64, sha256: Hash32, rules: &BodyRules)
     if announced.length.is_some_and(|l| l != size) {
         return rules.problem(BodyError::Truncated);
     }
-    let detail = format!("The {size} bytes that came have the SHA-256 {sha256}, not the one in Repr-Digest; nothing was kept.");
+    let detail = format!("The {size} bytes that came have the SHA-256 {sha256}, not the one that was announced; nothing was kept.");
     Problem::new(Kind::DigestMismatch, detail)
 }
 
 /// Whether the request is the one that stored this blob. When the headers tell, the body is not read.
-async fn is_the_same(stored: &Stored, upload: &Upload, announced: &Announced, body: Body, rules: BodyRules) -> Result<(), Problem> {
+async fn is_the_same(stored: &Stored, upload: &Upload, announced: &Announced, content: Content, rules: &BodyRules) -> Result<(), Problem> {
     let reused = |what: &str| {
         let detail = format!("This Idempotency-Key was used before, for {what}. Use a new key for a new document.");
         Err(Problem::new(Kind::KeyReused, detail))
@@ -241,7 +354,7 @@ async fn is_the_same(stored: &Stored, upload: &Upload, announced: &Announced, bo
     }
     let digest = match announced.digest {
         Some(digest) => digest,
-        None => digest_of(body::watched(body, rules.clone())).await.map_err(|e| rules.problem(e))?,
+        None => digest_of(content).await.map_err(|e| content_problem(e, rules))?,
     };
     if digest != stored.sha256 {
         return reused("another document");
@@ -249,8 +362,7 @@ async fn is_the_same(stored: &Stored, upload: &Upload, announced: &Announced, bo
     Ok(())
 }
 
-async fn digest_of(stream: impl Stream<Item = Result<Bytes, BodyError>>) -> Result<Hash32, BodyError> {
-    let mut stream = std::pin::pin!(stream);
+async fn digest_of(mut stream: Content) -> Result<Hash32, FormError> {
     let mut hasher = Sha256::new();
     while let Some(bytes) = stream.next().await {
         hasher.update(&bytes?);
@@ -258,7 +370,7 @@ async fn digest_of(stream: impl Stream<Item = Result<Bytes, BodyError>>) -> Resu
     Ok(Hash32(hasher.finalize().into()))
 }
 
-fn accepted(stored: &Stored, idempotent_replay: bool) -> Response {
+pub fn accepted(stored: &Stored, idempotent_replay: bool) -> Response {
     let document_id = stored.upload.document_id;
     let status_url = format!("/v1/documents/{document_id}");
     let location = HeaderValue::from_str(&status_url).unwrap_or(HeaderValue::from_static("/"));

@@ -1,4 +1,4 @@
-//! The routes. Writes ([`documents`], [`valuations`], [`mints`]) have a [`crate::door::Door`] and only enqueue; reads
+//! The routes. Writes ([`documents`], [`references`], [`valuations`], [`mints`]) have a [`crate::door::Door`] and only enqueue; reads
 //! ([`reads`]) have the read model.
 
 pub mod commands;
@@ -6,6 +6,7 @@ pub mod documents;
 pub mod mints;
 pub mod openapi;
 pub mod reads;
+pub mod references;
 pub mod valuations;
 
 use axum::extract::Query;

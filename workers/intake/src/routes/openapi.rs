@@ -60,7 +60,8 @@ const BODY: [Kind; 7] = [
     Kind::Draining,
 ];
 
-const UPLOAD: [Kind; 4] = [
+const UPLOAD: [Kind; 5] = [
+    Kind::InvalidBody,
     Kind::EmptyDocument,
     Kind::DigestMismatch,
     Kind::RequestInFlight,
@@ -85,6 +86,8 @@ problem_sets! {
     UploadProblems = GATE, BODY, UPLOAD;
     /// The problems of a command.
     CommandProblems = GATE, BODY, [Kind::InvalidBody];
+    /// The problems of a reference.
+    ReferenceProblems = GATE, BODY, [Kind::InvalidBody, Kind::NotFound, Kind::BlobMismatch];
     /// The problems of a read.
     ReadProblems = GATE, [Kind::NotFound];
 }

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 pub const AUDIENCE: &str = "libertum-test";
 pub const KID: &str = "test-key";
 pub const DOCUMENTS: &str = "/v1/assets/{asset_id}/documents";
+pub const REFERENCES: &str = "/v1/assets/{asset_id}/document-references";
 pub const VALUATIONS: &str = "/v1/assets/{asset_id}/valuations";
 pub const MINTS: &str = "/v1/assets/{asset_id}/mints";
 pub const DOCUMENT: &str = "/v1/documents/{document_id}";

@@ -22,7 +22,7 @@ curl|any|readiness probes, examples|curl ca-certificates|
 jq|1.6|JSON in the scripts|jq|
 ss|any|names who holds a taken port|iproute2|
 flock|any|keeps two starts apart|util-linux|
-mongodump|any|backups; with Go 1.26.5 or newer it is built when it is needed|||install the MongoDB Database Tools (https://www.mongodb.com/try/download/database-tools) or Go (https://go.dev/dl)
+mongodump|optional|backups; with Go 1.26.5 or newer it is built when it is needed|||install the MongoDB Database Tools (https://www.mongodb.com/try/download/database-tools) or Go (https://go.dev/dl)
 shellcheck|any|scripts/check|shellcheck|
 TABLE
 }
@@ -66,5 +66,5 @@ tool_version() {
 tool_suffices() {
   FOUND=$(tool_version "$1" || true)
   [[ -n $FOUND ]] || return 1
-  [[ $2 == any || $FOUND == any || $FOUND == rustup ]] || version_at_least "$FOUND" "$2"
+  [[ $2 == any || $2 == optional || $FOUND == any || $FOUND == rustup ]] || version_at_least "$FOUND" "$2"
 }

@@ -21,16 +21,30 @@ impl Drop for Server {
 }
 
 fn openssl(folder: &Path, args: &str) {
-    let run = Command::new("openssl").args(args.split(' ')).current_dir(folder).stderr(Stdio::piped()).output().unwrap();
+    let run = Command::new("openssl")
+        .args(args.split(' '))
+        .current_dir(folder)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
     assert!(run.status.success(), "openssl {args}: {}", String::from_utf8_lossy(&run.stderr));
 }
 
 /// A certificate authority, and a certificate of it for 127.0.0.1.
 fn certificates(folder: &Path) -> PathBuf {
     std::fs::write(folder.join("san.cnf"), "subjectAltName=IP:127.0.0.1\n").unwrap();
-    openssl(folder, "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=test-ca");
-    openssl(folder, "req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=127.0.0.1");
-    openssl(folder, "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile san.cnf");
+    openssl(
+        folder,
+        "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=test-ca",
+    );
+    openssl(
+        folder,
+        "req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=127.0.0.1",
+    );
+    openssl(
+        folder,
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile san.cnf",
+    );
     folder.join("ca.pem")
 }
 
@@ -42,8 +56,26 @@ fn redis(folder: &Path) -> (Server, u16) {
     let port = free_port();
     let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
     let child = Command::new("redis-server")
-        .args(["--port", "0", "--tls-port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--tls-auth-clients", "no"])
-        .args(["--tls-cert-file", &file("server.pem"), "--tls-key-file", &file("server.key"), "--tls-ca-cert-file", &file("ca.pem")])
+        .args([
+            "--port",
+            "0",
+            "--tls-port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--tls-auth-clients",
+            "no",
+        ])
+        .args([
+            "--tls-cert-file",
+            &file("server.pem"),
+            "--tls-key-file",
+            &file("server.key"),
+            "--tls-ca-cert-file",
+            &file("ca.pem"),
+        ])
         .current_dir(folder)
         .stdout(Stdio::null())
         .spawn()

@@ -24,7 +24,7 @@ impl<W: Worker> Loop<W> {
             FromKafka::Assigned(partitions) => {
                 debug!(?partitions, "partitions assigned");
                 self.meters.rebalance("assigned");
-                self.assigned = true;
+                self.unassigned_since = None;
                 self.brokers_down = false;
                 self.asked_starts = false;
                 partitions.into_iter().for_each(|p| self.core.assign(p));
@@ -47,6 +47,10 @@ impl<W: Worker> Loop<W> {
                 partitions.into_iter().for_each(|p| {
                     self.core.revoke(p);
                 });
+                // Out of the group: a member without a share has nothing to do, this one has to come back first.
+                if self.core.partitions().is_empty() {
+                    self.unassigned_since = Some(Instant::now());
+                }
             }
             FromKafka::Committed(result) => self.take_commit(result),
             FromKafka::Starts { start, committed } => {

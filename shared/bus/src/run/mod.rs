@@ -108,7 +108,7 @@ where
         unwanted: CancellationToken::new(),
         wanted: HashMap::new(),
         revoking: None,
-        assigned: false,
+        unassigned_since: Some(now),
         commit: Commit::Idle,
         commit_at: now + COMMIT_EVERY,
         asked_starts: false,
@@ -160,8 +160,8 @@ struct Loop<W: Worker> {
     unwanted: CancellationToken,
     wanted: HashMap<i32, CancellationToken>,
     revoking: Option<Revoking>,
-    /// Whether the group has given us partitions, or none, at least once.
-    assigned: bool,
+    /// Since when the group has given us nothing, not even an empty share; `None` once it has.
+    unassigned_since: Option<Instant>,
     commit: Commit,
     commit_at: Instant,
     /// Whether the starts of untouched partitions have been asked for.

@@ -20,14 +20,14 @@ impl<W: Worker> Loop<W> {
         if self.config.max_run.is_some_and(|max| now >= self.began + max) && self.stopping.is_none() {
             self.stop("the maximum run time is over");
         }
-        match self.stopping {
-            Some(stopping) => self.stopped(stopping, now),
-            None if !self.assigned => self.unassigned(now),
-            None => self.drained(now),
+        match (self.stopping, self.unassigned_since) {
+            (Some(stopping), _) => self.stopped(stopping, now),
+            (None, Some(since)) => self.unassigned(since, now),
+            (None, None) => self.drained(now),
         }
     }
 
-    pub(super) fn stopped(&self, Stopping { cancel_at, leave_at }: Stopping, now: Instant) -> Option<Exit> {
+    fn stopped(&self, Stopping { cancel_at, leave_at }: Stopping, now: Instant) -> Option<Exit> {
         if self.core.in_flight() == 0 {
             return Some(Exit::Drained);
         }
@@ -44,8 +44,8 @@ impl<W: Worker> Loop<W> {
         None
     }
 
-    pub(super) fn unassigned(&self, now: Instant) -> Option<Exit> {
-        if self.brokers_down && now >= self.began + BOOT {
+    fn unassigned(&self, since: Instant, now: Instant) -> Option<Exit> {
+        if self.brokers_down && now >= since + BOOT {
             error!(
                 brokers = self.config.kafka.brokers,
                 "no broker can be reached: check KAFKA_BROKERS and the network"
@@ -53,7 +53,7 @@ impl<W: Worker> Loop<W> {
             return Some(Exit::Unavailable);
         }
         let job = matches!(self.config.mode, Mode::Job { .. });
-        if job && !self.brokers_down && now >= self.began + ASSIGNMENT {
+        if job && !self.brokers_down && now >= since + ASSIGNMENT {
             info!("no partitions were assigned, nothing to do");
             return Some(Exit::Drained);
         }
@@ -61,7 +61,7 @@ impl<W: Worker> Loop<W> {
     }
 
     /// Whether there is nothing left to do, and for long enough.
-    pub(super) fn drained(&mut self, now: Instant) -> Option<Exit> {
+    fn drained(&mut self, now: Instant) -> Option<Exit> {
         let Mode::Job { idle_exit } = self.config.mode else { return None };
         if !self.core.is_drained() || self.revoking.is_some() {
             self.drained_since = None;
@@ -87,7 +87,7 @@ impl<W: Worker> Loop<W> {
 
     /// How long there must be nothing to do. A member that joins a busy group is given none at first, and its share
     /// once the others have let go of it.
-    pub(super) fn patience(&self, idle_exit: Duration) -> Duration {
+    fn patience(&self, idle_exit: Duration) -> Duration {
         if self.core.partitions().is_empty() {
             idle_exit.max(HAND_OVER)
         } else {

@@ -21,6 +21,24 @@ fn values(facts: &Facts) -> Vec<Value> {
 }
 
 #[test]
+fn a_rent_roll_is_read_and_vacant_units_are_not_tenancies() {
+    let facts = facts(
+        "Local;Inquilino;Superficie (m²);Renta mensual (€);Inicio;Vencimiento\n\
+         Bajo A;Panadería Ejemplo;84,50;1.250,00;01/02/2024;31/01/2029\n\
+         Bajo B;Vacío;60,00;;;\n\
+         Bajo C;Taller Muestra;120,00;a convenir;01/03/2025;\n",
+    );
+    let tenancy = json!({
+        "unit": "Bajo A", "tenant": "Panadería Ejemplo", "area": "84.5", "frequency": "monthly",
+        "passing_rent": { "amount": "1250", "currency": "EUR" }, "start": "2024-02-01", "end": "2029-01-31"
+    });
+    assert_eq!(facts.facts[0].path, "income.tenancies[]");
+    assert_eq!(values(&facts), [tenancy]);
+    let problems = facts.problems.finish();
+    assert!(problems.len() == 1 && problems[0].contains("row 3 (line 4)"), "{problems:?}");
+}
+
+#[test]
 fn the_same_sale_is_read_from_every_dialect() {
     let sale = json!({
         "id": "T-1", "price": { "amount": "405000.5", "currency": "EUR" }, "sale_date": "2026-09-14", "area": "98.4",

@@ -137,6 +137,19 @@ pool_drained() {
   done
 }
 
+# Sends the request that the CronJob would send, waits for the worker, and prints the manifest.
+pool_backup() {
+  local slot manifest='' deadline=$((SECONDS + FOLLOW_SECONDS))
+  slot=$(date -u +%FT%TZ)
+  "$BIN/backup" request --slot "$slot" --requested-by scripts/run >/dev/null
+  until manifest=$("$BIN/backup" list --json | jq -ce --arg slot "$slot" '.[] | select(.slot == $slot)'); do
+    ((SECONDS < deadline)) || die "no backup after $FOLLOW_SECONDS s; logs are in $STATE/logs/jobs"
+    sleep 0.5
+  done
+  say "$manifest"
+  pool_drained
+}
+
 pool_confirm() { "$BIN/minting" confirm --tenant "$TENANT" --asset "$1" --json >&2; }
 
 pool_timeline() {

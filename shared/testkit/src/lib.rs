@@ -4,6 +4,7 @@
 //! A development dependency: nothing in a worker's binary comes from here.
 
 mod anvil;
+mod cleanup;
 mod mongod;
 mod outcome;
 mod own_stack;
@@ -30,6 +31,8 @@ pub struct Corner {
     /// Lower-case letters and digits, unique.
     pub name: String,
     vars: Vec<(String, String)>,
+    /// What to give back at the end: servers that live on. Those of a test's own end with it.
+    shared: Option<Env>,
 }
 
 impl Corner {
@@ -45,7 +48,9 @@ impl Corner {
                 "{name} is not set: run scripts/test, or first: scripts/stack up && eval \"$(scripts/stack env)\""
             );
         }
-        Self::of(std::env::vars().collect())
+        let mut corner = Self::of(std::env::vars().collect());
+        corner.shared = Some(corner.env());
+        corner
     }
 
     /// A corner of the servers that these variables lead to.
@@ -61,7 +66,7 @@ impl Corner {
         ] {
             vars.push((key.to_owned(), value));
         }
-        Self { name, vars }
+        Self { name, vars, shared: None }
     }
 
     /// The environment of a process in this corner. Later settings win.
@@ -126,5 +131,19 @@ impl Corner {
     #[allow(clippy::expect_used)]
     pub fn cache(&self) -> Cache {
         Cache::new(&self.read(CacheConfig::read)).expect("the stack's REDIS_URL is well-formed")
+    }
+}
+
+impl Drop for Corner {
+    fn drop(&mut self) {
+        let Some(env) = self.shared.take() else { return };
+        if std::thread::panicking() {
+            eprintln!(
+                "corner {} is kept, to be looked at; scripts/stack down --wipe clears all",
+                self.name
+            );
+        } else {
+            cleanup::give_back(self.name.clone(), env);
+        }
     }
 }

@@ -72,6 +72,8 @@ fn the_write_routes_have_no_database() {
         ("upload", include_str!("../src/upload.rs")),
         ("gate", include_str!("../src/gate.rs")),
         ("documents", include_str!("../src/routes/documents.rs")),
+        ("form", include_str!("../src/form.rs")),
+        ("references", include_str!("../src/routes/references.rs")),
         ("commands", include_str!("../src/routes/commands.rs")),
         ("valuations", include_str!("../src/routes/valuations.rs")),
         ("mints", include_str!("../src/routes/mints.rs")),

@@ -30,6 +30,8 @@ struct World {
     cache: Cache,
     asset: AssetKey,
     ctx: Context,
+    /// Given back with the value.
+    _corner: Corner,
 }
 
 /// The test is another program than the worker, whose children read documents.
@@ -57,6 +59,7 @@ impl World {
             cache,
             asset: AssetKey::new(corner.name.parse().unwrap(), "piso-1".parse().unwrap()),
             ctx: at("2026-10-01T08:00:00Z"),
+            _corner: corner,
         }
     }
 

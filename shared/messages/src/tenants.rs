@@ -110,6 +110,9 @@ impl Tenants {
 
 fn tenant(name: &str, value: Value, problems: &mut Vec<String>) -> Option<(Tenant, TenantSettings)> {
     let known = name.parse::<Tenant>().map_err(|e| problems.push(format!("{name:?}: {e}"))).ok();
+    if known == Some(Tenant::platform()) {
+        problems.push(format!("{name:?} is the pool's own name, which no customer may have"));
+    }
     let mut fields = Fields::of(value, name.to_owned(), problems)?;
     let recipient = fields.take("recipient", "0x followed by 40 hexadecimal digits", |_: &Address| true);
     let units = fields.take("units", "a whole number of 1 or more", |n: &u64| *n > 0);
@@ -187,6 +190,12 @@ impl<'p> Fields<'p> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_pools_own_name_is_no_customers() {
+        let error = Tenants::parse(r#"{"platform": {}}"#).unwrap_err();
+        assert!(error.to_string().contains("no customer"), "{error}");
+    }
 
     #[test]
     fn an_empty_entry_means_review_and_the_default_limits() {

@@ -272,6 +272,7 @@ async fn a_dump_that_outlasts_its_lease_keeps_it() {
             Err(Failure::Unavailable(_)) => refused_at = begun.elapsed(),
             other => assert!(running.is_finished(), "the lock was lost after {:?}: {other:?}", begun.elapsed()),
         }
+        assert!(begun.elapsed() < Duration::from_secs(90), "the dump does not end");
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     running.await.unwrap().unwrap();

@@ -329,21 +329,7 @@ async fn with_blob_down_nothing_is_promised() {
 #[tokio::test(flavor = "multi_thread")]
 async fn told_to_stop_it_finishes_what_is_in_flight_and_takes_nothing_new() {
     let house = House::new().await;
-    let mut raw = connect(&house).await;
-    let head = format!(
-        "POST /v1/assets/a-1/documents HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nidempotency-key: k\r\ncontent-length: 10\r\n\r\nfirst",
-        house.token()
-    );
-    raw.write_all(head.as_bytes()).await.unwrap();
-    wait_until(|| {
-        house
-            .intake
-            .metrics
-            .render()
-            .unwrap()
-            .contains("libertum_intake_received_bytes_total")
-    })
-    .await;
+    let mut raw = half_an_upload(&house).await;
     house.intake.stop.cancel();
     let address = house.intake.url.trim_start_matches("http://").to_owned();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
@@ -360,7 +346,16 @@ async fn told_to_stop_it_finishes_what_is_in_flight_and_takes_nothing_new() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_outlasts_the_grace_is_cut_with_an_answer() {
     let house = House::new().await;
-    let mut raw = connect(&house).await;
+    let mut raw = half_an_upload(&house).await;
+    house.intake.stop.cancel();
+    let answer = read_head(&mut raw).await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("draining"), "{answer}");
+    assert_eq!(house.intake.ended.await.unwrap().unwrap(), runtime::Exit::Drained);
+}
+
+/// An upload of ten bytes, of which the intake has taken the first five.
+async fn half_an_upload(house: &House) -> TcpStream {
+    let mut raw = connect(house).await;
     let head = format!(
         "POST /v1/assets/a-1/documents HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nidempotency-key: k\r\ncontent-length: 10\r\n\r\nfirst",
         house.token()
@@ -375,10 +370,7 @@ async fn a_body_that_outlasts_the_grace_is_cut_with_an_answer() {
             .contains("libertum_intake_received_bytes_total")
     })
     .await;
-    house.intake.stop.cancel();
-    let answer = read_head(&mut raw).await;
-    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("draining"), "{answer}");
-    assert_eq!(house.intake.ended.await.unwrap().unwrap(), runtime::Exit::Drained);
+    raw
 }
 
 async fn connect(house: &House) -> TcpStream {

@@ -47,12 +47,22 @@ struct Partition<R> {
     lanes: HashMap<u64, Lane<R>>,
     ready: VecDeque<u64>,
     in_flight: usize,
-    /// At its end, and nothing has come since.
-    at_end: bool,
+    /// Where it ends, when all up to there has come and nothing since.
+    end: Option<i64>,
     /// What may be committed next; `None` until something is known.
     frontier: Option<i64>,
     /// What is known to be committed.
     committed: Option<i64>,
+}
+
+impl<R> Partition<R> {
+    /// With everything done, what lies between the last message and the end is no message: transaction markers, or what
+    /// compaction took away. It is committed too, else it is lag for ever.
+    fn step_over_the_gap_at_the_end(&mut self) {
+        if self.ring.is_empty() {
+            self.frontier = self.frontier.max(self.end);
+        }
+    }
 }
 
 /// What the loop knows.
@@ -86,7 +96,7 @@ impl<R> Core<R> {
             lanes: HashMap::new(),
             ready: VecDeque::new(),
             in_flight: 0,
-            at_end: false,
+            end: None,
             frontier: None,
             committed: None,
         };
@@ -109,7 +119,7 @@ impl<R> Core<R> {
         let Some(p) = self.partitions.get_mut(&partition) else {
             return false;
         };
-        p.at_end = false;
+        p.end = None;
         let seq = p.ring.push(offset);
         let entry = p.lanes.entry(lane).or_insert_with(|| Lane {
             waiting: VecDeque::new(),
@@ -128,20 +138,18 @@ impl<R> Core<R> {
         true
     }
 
-    /// The broker has nothing more in this partition; `position` is the offset that it will write next, when known.
-    pub fn end_of_partition(&mut self, partition: i32, position: Option<i64>) {
+    /// The broker has delivered all of this partition up to `end`, and has nothing more.
+    pub fn end_of_partition(&mut self, partition: i32, end: i64) {
         if let Some(p) = self.partitions.get_mut(&partition) {
-            p.at_end = true;
-            if p.ring.is_empty() && position > p.frontier {
-                p.frontier = position;
-            }
+            p.end = Some(end);
+            p.step_over_the_gap_at_the_end();
         }
     }
 
     /// Fetching was paused and goes on: whether a partition is at its end is not known any more.
     pub fn fetching_again(&mut self) {
         for p in self.partitions.values_mut() {
-            p.at_end = false;
+            p.end = None;
         }
     }
 
@@ -188,6 +196,7 @@ impl<R> Core<R> {
         p.in_flight -= 1;
         if let Some(frontier) = p.ring.done(ticket.seq) {
             p.frontier = Some(frontier);
+            p.step_over_the_gap_at_the_end();
         }
         self.in_flight -= 1;
         self.free_lane(ticket);
@@ -264,25 +273,9 @@ impl<R> Core<R> {
         }
     }
 
-    /// Partitions at whose end nothing of ours is known to be committed.
-    pub fn unknown(&self) -> Vec<i32> {
-        let unknown = |p: &Partition<R>| p.at_end && p.frontier.is_none() && p.committed.is_none();
-        self.partitions.iter().filter(|(_, p)| unknown(p)).map(|(id, _)| *id).collect()
-    }
-
-    /// A partition has this offset to be committed although nothing was handled: where the group starts.
-    pub fn start_at(&mut self, partition: i32, offset: i64) {
-        if let Some(p) = self.partitions.get_mut(&partition)
-            && p.ring.is_empty()
-            && p.frontier.is_none()
-        {
-            p.frontier = Some(offset);
-        }
-    }
-
     /// Whether every partition is at its end and everything is handled. What is left is to commit.
     pub fn is_drained(&self) -> bool {
-        self.partitions.values().all(|p| p.at_end && p.ring.is_empty())
+        self.partitions.values().all(|p| p.end.is_some() && p.ring.is_empty())
     }
 
     pub fn partitions(&self) -> Vec<i32> {

@@ -80,15 +80,13 @@ fn what_finishes_after_its_partition_was_lost_and_came_back_is_ignored() {
 fn drained_means_at_the_end_of_every_partition_with_nothing_held() {
     let mut core = core(&[(0, 1)]);
     core.assign(1);
-    core.end_of_partition(0, Some(1));
+    core.end_of_partition(0, 1);
     assert!(!core.is_drained());
-    core.end_of_partition(1, None);
+    core.end_of_partition(1, 40);
     let batch = core.next(1).unwrap();
     assert!(!core.is_drained());
     core.done(batch.items[0].0);
     assert!(core.is_drained());
-    assert_eq!(core.unknown(), [1]);
-    core.start_at(1, 40);
     assert_eq!(core.to_commit(), [(0, 1), (1, 40)]);
     core.fetching_again();
     assert!(!core.is_drained());

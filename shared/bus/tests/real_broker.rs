@@ -1,208 +1,20 @@
 //! The loop on the real broker: what it promises on good days and bad ones.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bus::{Burial, Context, Emit, Failure, KafkaConfig, LoopConfig, Mode, Producer, Worker, dead};
+use bus::dead;
+use common::{Bench, Step, until};
 use jiff::Timestamp;
-use messages::{AssetKey, DossierClosed, Envelope, Event, IngestionPayload, MissingFacts, Outgoing, TraceParent, new_id, topics};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use messages::{Envelope, topics};
 use rdkafka::producer::FutureRecord;
-use rdkafka::{Offset, TopicPartitionList};
-use runtime::{Exit, Health, Process, Service, telemetry::Metrics};
-use testkit::Corner;
-use tokio_util::sync::CancellationToken;
+use runtime::Exit;
 use uuid::Uuid;
-
-const SERVICE: Service = Service {
-    name: "ingestion",
-    version: "0.0.0-test",
-};
-
-/// What the handler has seen: asset, event id, attempt; in the order in which it finished.
-type Log = Arc<Mutex<Vec<(String, Uuid, u32)>>>;
-type Script = Arc<dyn Fn(&str, u32) -> Step + Send + Sync>;
-
-/// What the handler does with a message.
-enum Step {
-    Do,
-    DoSlowly(Duration),
-    /// Waits this long, and gives up when it is told that the work is not wanted here.
-    DoUnlessCancelled(Duration),
-    Fail,
-    Panic,
-    Unavailable,
-    Reject,
-}
-
-struct Scripted {
-    log: Log,
-    script: Script,
-}
-
-impl Worker for Scripted {
-    const NAME: &'static str = topics::INGESTION;
-    type Payload = IngestionPayload;
-
-    async fn handle(&self, event: &Event<IngestionPayload>, ctx: &Context) -> Result<Emit, Failure> {
-        let IngestionPayload::DossierClosed(closed) = &event.payload else {
-            return Err(Failure::Failed(anyhow::anyhow!("only closings are sent here")));
-        };
-        let asset = closed.asset_id.to_string();
-        let outcome = || Emit::from(ctx.caused(&event.envelope, format!("assets/{asset}"), &incomplete(&closed.asset_id)));
-        match (self.script)(&asset, ctx.attempt) {
-            Step::Do => {}
-            Step::DoSlowly(time) => tokio::time::sleep(time).await,
-            Step::DoUnlessCancelled(time) => tokio::select! {
-                () = tokio::time::sleep(time) => {}
-                () = ctx.cancel.cancelled() => return Err(Failure::Cancelled),
-            },
-            Step::Fail => return Err(Failure::Failed(anyhow::anyhow!("it always fails"))),
-            Step::Panic => panic!("a bug"),
-            Step::Unavailable => return Err(Failure::Unavailable(anyhow::anyhow!("down for now"))),
-            Step::Reject => {
-                return Err(Failure::Rejected {
-                    emit: outcome(),
-                    reason: "not what we take".to_owned(),
-                });
-            }
-        }
-        self.log.lock().unwrap().push((asset.clone(), event.envelope.id, ctx.attempt));
-        Ok(outcome())
-    }
-
-    async fn buried(&self, event: &Event<IngestionPayload>, _: &Burial, ctx: &Context) -> Result<Emit, Failure> {
-        let asset_id = event.envelope.subject.trim_start_matches("assets/").parse().unwrap();
-        Ok(ctx.caused(&event.envelope, "buried", &incomplete(&asset_id)).into())
-    }
-}
-
-fn incomplete(asset_id: &messages::AssetId) -> messages::AssetIncomplete {
-    messages::AssetIncomplete {
-        asset_id: asset_id.clone(),
-        facts_version: 1,
-        approaches: Vec::<MissingFacts>::new(),
-    }
-}
-
-struct Bench {
-    corner: Corner,
-    kafka: KafkaConfig,
-    producer: Producer,
-    log: Log,
-}
-
-impl Bench {
-    async fn new() -> Self {
-        let corner = Corner::new();
-        let mut r = runtime::Reader::default();
-        runtime::telemetry::start_logs(&runtime::telemetry::Config::read(&corner.env(), &mut r).unwrap());
-        corner.create_topics().await;
-        let kafka = corner.read(KafkaConfig::read);
-        let producer = Producer::new(&kafka, "test").unwrap();
-        Self {
-            corner,
-            kafka,
-            producer,
-            log: Log::default(),
-        }
-    }
-
-    async fn send(&self, asset: &str) -> Uuid {
-        let key = AssetKey::new("demo".parse().unwrap(), asset.parse().unwrap());
-        let message = DossierClosed {
-            asset_id: key.asset_id.clone(),
-            requested_by: "test".to_owned(),
-            valuation_date: None,
-        };
-        let id = new_id();
-        let event = Outgoing::first(
-            id,
-            "/test",
-            format!("assets/{asset}"),
-            &key,
-            Timestamp::now(),
-            TraceParent::root(),
-            &message,
-        );
-        self.producer.send(&event).await.unwrap();
-        id
-    }
-
-    fn process(&self) -> Process {
-        Process {
-            service: SERVICE,
-            env: self.corner.env(),
-            metrics: Metrics::new(SERVICE.name, SERVICE.version).unwrap(),
-            health: Health::default(),
-            stop: CancellationToken::new(),
-            grace: Duration::from_secs(10),
-            started: Instant::now(),
-        }
-    }
-
-    fn config(&self) -> LoopConfig {
-        LoopConfig {
-            kafka: self.kafka.clone(),
-            mode: Mode::Job { idle_exit: Duration::ZERO },
-            max_run: None,
-            max_in_flight: 64,
-            retry: bus::RetryPolicy::default(),
-        }
-    }
-
-    async fn run_with(&self, process: &Process, config: &LoopConfig, script: impl Fn(&str, u32) -> Step + Send + Sync + 'static) -> Exit {
-        let worker = Scripted {
-            log: self.log.clone(),
-            script: Arc::new(script),
-        };
-        let run = bus::run(process, config, async { Ok(worker) });
-        tokio::time::timeout(Duration::from_secs(60), run)
-            .await
-            .expect("the loop ends by itself")
-            .unwrap()
-    }
-
-    async fn run(&self, script: impl Fn(&str, u32) -> Step + Send + Sync + 'static) -> Exit {
-        self.run_with(&self.process(), &self.config(), script).await
-    }
-
-    fn handled(&self) -> Vec<String> {
-        self.log.lock().unwrap().iter().map(|(asset, ..)| asset.clone()).collect()
-    }
-
-    /// KEDA's lag: a partition without a committed offset counts whole.
-    async fn lag(&self) -> BTreeMap<i32, i64> {
-        let (kafka, topic) = (self.kafka.clone(), self.kafka.name(topics::INGESTION));
-        let look = move || {
-            let timeout = Duration::from_secs(10);
-            let consumer: BaseConsumer = kafka.client("lag").set("group.id", &topic).create().unwrap();
-            let metadata = consumer.fetch_metadata(Some(&topic), timeout).unwrap();
-            let mut asked = TopicPartitionList::new();
-            for p in metadata.topics()[0].partitions() {
-                asked.add_partition(&topic, p.id());
-            }
-            let committed = consumer.committed_offsets(asked, timeout).unwrap();
-            let lag = |e: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
-                let (_, high) = consumer.fetch_watermarks(&topic, e.partition(), timeout).unwrap();
-                match e.offset() {
-                    Offset::Offset(offset) => high - offset,
-                    _ => 1 + high,
-                }
-            };
-            committed.elements().into_iter().map(|e| (e.partition(), lag(e))).collect()
-        };
-        tokio::task::spawn_blocking(look).await.unwrap()
-    }
-
-    async fn assert_no_lag(&self) {
-        let lag = self.lag().await;
-        assert!(lag.len() > 1 && lag.values().all(|l| *l == 0), "{lag:?}");
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_starts_from_nothing_handles_all_there_is_and_ends_with_no_lag_anywhere() {
@@ -425,15 +237,6 @@ async fn a_second_member_takes_its_share_and_every_message_is_handled() {
         "the second member was never given a partition"
     );
     bench.assert_no_lag().await;
-}
-
-/// Waits for a condition, at most half a minute.
-async fn until(mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !holds() {
-        assert!(Instant::now() < deadline, "it did not come about within half a minute");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

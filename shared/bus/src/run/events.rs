@@ -17,16 +17,12 @@ impl<W: Worker> Loop<W> {
     pub(super) fn take_event(&mut self, event: FromKafka) -> Option<Exit> {
         match event {
             FromKafka::Record(weighed) => self.take_record(weighed),
-            FromKafka::EndOfPartition { partition, position } => {
-                self.asked_starts = false;
-                self.core.end_of_partition(partition, position);
-            }
+            FromKafka::EndOfPartition { partition, end } => self.core.end_of_partition(partition, end),
             FromKafka::Assigned(partitions) => {
                 debug!(?partitions, "partitions assigned");
                 self.meters.rebalance("assigned");
                 self.unassigned_since = None;
                 self.brokers_down = false;
-                self.asked_starts = false;
                 partitions.into_iter().for_each(|p| self.core.assign(p));
             }
             FromKafka::Revoked { partitions, reply } => {
@@ -53,14 +49,6 @@ impl<W: Worker> Loop<W> {
                 }
             }
             FromKafka::Committed(result) => self.take_commit(result),
-            FromKafka::Starts { start, committed } => {
-                self.core.committed(&committed);
-                start
-                    .into_iter()
-                    .for_each(|(partition, offset)| self.core.start_at(partition, offset));
-                self.asked_starts = false;
-                self.repeat_at = Instant::now() + REPEAT;
-            }
             FromKafka::FetchingAgain => self.core.fetching_again(),
             FromKafka::Error(e) => return self.take_error(&e),
             FromKafka::Closed => return Some(Exit::Internal),
@@ -155,6 +143,10 @@ impl<W: Worker> Loop<W> {
             Some(RDKafkaErrorCode::UnsupportedVersion | RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::FencedInstanceId) => {
                 error!(error = %e, "the broker does not speak this group protocol: check KAFKA_GROUP_PROTOCOL");
                 Some(Exit::Protocol)
+            }
+            Some(RDKafkaErrorCode::PartitionEOF) => {
+                error!("librdkafka does not say where a partition ends: this version of it is not the one that was tested");
+                Some(Exit::Internal)
             }
             Some(RDKafkaErrorCode::AllBrokersDown) => {
                 self.brokers_down = true;

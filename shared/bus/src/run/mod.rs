@@ -34,7 +34,7 @@ const ASSIGNMENT: Duration = Duration::from_secs(15);
 const BOOT: Duration = Duration::from_secs(20);
 /// How long a member without partitions waits for some.
 const HAND_OVER: Duration = Duration::from_secs(5);
-/// A refused commit, or a look-up that failed, is repeated after this.
+/// A refused commit is repeated after this.
 const REPEAT: Duration = Duration::from_millis(100);
 /// Messages held per message in flight, before fetching pauses.
 const HELD_PER_FLIGHT: usize = 16;
@@ -111,7 +111,6 @@ where
         unassigned_since: Some(now),
         commit: Commit::Idle,
         commit_at: now + COMMIT_EVERY,
-        asked_starts: false,
         repeat_at: now,
         brokers_down: false,
         drained_since: None,
@@ -164,8 +163,6 @@ struct Loop<W: Worker> {
     unassigned_since: Option<Instant>,
     commit: Commit,
     commit_at: Instant,
-    /// Whether the starts of untouched partitions have been asked for.
-    asked_starts: bool,
     /// Nothing is repeated before this.
     repeat_at: Instant,
     /// No broker could be reached when last heard of.

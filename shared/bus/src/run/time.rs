@@ -67,14 +67,6 @@ impl<W: Worker> Loop<W> {
             self.drained_since = None;
             return None;
         }
-        let unknown = self.core.unknown();
-        if !unknown.is_empty() {
-            if !self.asked_starts && now >= self.repeat_at {
-                self.asked_starts = true;
-                self.source.ask(ToKafka::LookUpStarts(unknown));
-            }
-            return None;
-        }
         if !self.core.to_commit().is_empty() {
             if now >= self.repeat_at {
                 self.send_commit(now);

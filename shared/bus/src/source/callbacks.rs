@@ -1,6 +1,6 @@
 //! librdkafka's callbacks; they run on the polling thread, inside `poll`.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -22,9 +22,20 @@ pub(crate) struct Context {
     pub paused: AtomicBool,
     /// Partitions have come since the thread last looked.
     pub assigned: AtomicBool,
+    /// Where the partition ends whose end `poll` is about to report, else [`NO_END`].
+    pub end: AtomicI64,
 }
 
+pub(super) const NO_END: i64 = -1;
+
 impl Context {
+    /// Where the partition ends whose end has just been reported. librdkafka's event has the offset, rdkafka's error
+    /// has not; the text that comes with it does. Neither the position, which stays behind transaction markers and
+    /// compacted messages, nor the cached watermark, which may be ahead of what was delivered, will do instead.
+    pub(super) fn take_end(&self) -> Option<i64> {
+        Some(self.end.swap(NO_END, Ordering::Relaxed)).filter(|end| *end != NO_END)
+    }
+
     fn revoked(&self, consumer: &BaseConsumer<Self>, taken: Vec<i32>) {
         if consumer.assignment_lost() {
             drop(self.events.send(FromKafka::Lost(taken)));
@@ -66,6 +77,10 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            self.end.store(end_in(reason).unwrap_or(NO_END), Ordering::Relaxed);
+            return;
+        }
         debug!(error = %error, reason, "librdkafka reported an error");
     }
 }
@@ -114,6 +129,12 @@ impl ConsumerContext for Context {
         };
         drop(self.events.send(FromKafka::Committed(committed)));
     }
+}
+
+/// The offset in "Fetch from broker 1 reached end of partition at offset 7 (HighwaterMark 7)".
+fn end_in(reason: &str) -> Option<i64> {
+    let (_, rest) = reason.split_once("reached end of partition at offset ")?;
+    rest.split(' ').next()?.parse().ok()
 }
 
 pub(super) fn list(topic: &str, offsets: &[(i32, i64)]) -> KafkaResult<TopicPartitionList> {

@@ -5,18 +5,18 @@ mod callbacks;
 mod weight;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use rdkafka::TopicPartitionList;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, warn};
 
-use callbacks::{Context, list};
+use callbacks::{Context, NO_END, list};
 pub(crate) use weight::Weighed;
 use weight::Weights;
 
@@ -26,8 +26,6 @@ use crate::{GroupProtocol, KafkaConfig, sys};
 pub(crate) const REVOKE_WAIT: Duration = Duration::from_secs(2);
 /// How long it then waits for their commit.
 const REVOKE_COMMIT: Duration = Duration::from_secs(1);
-/// How long to wait for the broker when the group's start has to be looked up.
-const LOOK_UP: Duration = Duration::from_secs(3);
 /// How long leaving the group may take.
 const CLOSE: Duration = Duration::from_secs(2);
 /// How soon a command is seen while no message comes.
@@ -38,9 +36,11 @@ const HELD_BYTES: usize = 32 * 1024 * 1024;
 /// Everything that librdkafka has to say, in one order.
 pub(crate) enum FromKafka {
     Record(Weighed),
+    /// All up to `end` has been delivered, and there is nothing more. What takes offsets without being a message, as
+    /// transaction markers do, lies before `end`.
     EndOfPartition {
         partition: i32,
-        position: Option<i64>,
+        end: i64,
     },
     Assigned(Vec<i32>),
     /// Answer with what may be committed, once nothing of these partitions is in flight or the time is up.
@@ -51,11 +51,6 @@ pub(crate) enum FromKafka {
     /// Taken away without asking: others may have them already.
     Lost(Vec<i32>),
     Committed(Result<Vec<(i32, i64)>, RDKafkaErrorCode>),
-    /// Where the group starts in partitions of which nothing was known, and what it has committed already.
-    Starts {
-        start: Vec<(i32, i64)>,
-        committed: Vec<(i32, i64)>,
-    },
     /// Fetching was paused and goes on.
     FetchingAgain,
     Error(KafkaError),
@@ -65,7 +60,6 @@ pub(crate) enum FromKafka {
 /// What the loop asks of the thread.
 pub(crate) enum ToKafka {
     Commit(Vec<(i32, i64)>),
-    LookUpStarts(Vec<i32>),
     /// Fetch nothing more; go on polling.
     Stop,
     /// Leave the group and end.
@@ -90,6 +84,7 @@ impl Source {
             closing: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             assigned: AtomicBool::new(false),
+            end: AtomicI64::new(NO_END),
         };
         let consumer: BaseConsumer<Context> = consumer_config(kafka, worker).create_with_context(context)?;
         consumer.subscribe(&[&topic])?;
@@ -160,7 +155,6 @@ impl Thread {
         loop {
             match self.inbox.try_recv() {
                 Ok(ToKafka::Commit(offsets)) => self.commit(&offsets),
-                Ok(ToKafka::LookUpStarts(partitions)) => self.look_up_starts(&partitions),
                 Ok(ToKafka::Stop) => {
                     self.stopped = true;
                     self.pause();
@@ -171,10 +165,10 @@ impl Thread {
             self.mind_the_bound();
             match self.consumer.poll(POLL) {
                 Some(Ok(message)) => self.say(FromKafka::Record(Weighed::new(message.detach(), self.held.clone()))),
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    let position = self.position(partition);
-                    self.say(FromKafka::EndOfPartition { partition, position });
-                }
+                Some(Err(e @ KafkaError::PartitionEOF(partition))) => match self.consumer.context().take_end() {
+                    Some(end) => self.say(FromKafka::EndOfPartition { partition, end }),
+                    None => self.say(FromKafka::Error(e)),
+                },
                 Some(Err(e)) => self.say(FromKafka::Error(e)),
                 None => {}
             }
@@ -221,14 +215,6 @@ impl Thread {
         }
     }
 
-    fn position(&self, partition: i32) -> Option<i64> {
-        let positions = self.consumer.position().ok()?;
-        match positions.find_partition(&self.topic, partition)?.offset() {
-            Offset::Offset(offset) => Some(offset),
-            _ => None,
-        }
-    }
-
     fn list(&self, offsets: &[(i32, i64)]) -> KafkaResult<TopicPartitionList> {
         list(&self.topic, offsets)
     }
@@ -241,31 +227,6 @@ impl Thread {
         if let Err(code) = sent {
             self.say(FromKafka::Committed(Err(code)));
         }
-    }
-
-    /// For partitions in which nothing has come: what the group has committed, or where the partition begins. A
-    /// partition without a committed offset is lag to KEDA, even when it is empty.
-    fn look_up_starts(&self, partitions: &[i32]) {
-        let (mut start, mut committed) = (Vec::new(), Vec::new());
-        let mut asked = TopicPartitionList::new();
-        for partition in partitions {
-            asked.add_partition(&self.topic, *partition);
-        }
-        match self.consumer.committed_offsets(asked, LOOK_UP) {
-            Ok(found) => {
-                for element in found.elements() {
-                    match element.offset() {
-                        Offset::Offset(offset) => committed.push((element.partition(), offset)),
-                        _ => match self.consumer.fetch_watermarks(&self.topic, element.partition(), LOOK_UP) {
-                            Ok((low, _)) => start.push((element.partition(), low)),
-                            Err(e) => warn!(partition = element.partition(), error = %e, "the partition's start is not known"),
-                        },
-                    }
-                }
-            }
-            Err(e) => warn!(error = %e, "the group's committed offsets are not known"),
-        }
-        self.say(FromKafka::Starts { start, committed });
     }
 
     /// Leaves the group, in bounded time. Dropping the consumer would poll in steps of 100 ms.

@@ -5,6 +5,7 @@ use anyhow::Result;
 use bus::{Burial, Context, Emit, Failure, LoopConfig, Worker};
 use messages::{Event, IngestionPayload, topics};
 use runtime::{Env, Exit, FromEnv, Reader, Service};
+use testkit::MemoryLedger;
 
 struct Drain;
 
@@ -39,6 +40,6 @@ fn main() {
             return Ok(Exit::Internal);
         }
         let config: Config = process.load()?;
-        bus::run(&process, &config.0, async { Ok(Drain) }).await
+        bus::run(&process, &config.0, MemoryLedger::default(), async { Ok(Drain) }).await
     })
 }

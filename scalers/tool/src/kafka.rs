@@ -59,12 +59,8 @@ impl Group {
         let committed = self.committed(&ids)?;
         let mut partitions = Vec::with_capacity(ids.len());
         for (id, committed) in ids.iter().zip(committed) {
-            let (start, end) = self.watermarks(*id)?;
-            partitions.push(Partition {
-                committed,
-                end: Some(end),
-                start: Some(start),
-            });
+            let (_, end) = self.watermarks(*id)?;
+            partitions.push(Partition { committed, end: Some(end) });
         }
         Ok(partitions)
     }

@@ -4,10 +4,12 @@
 //! are acknowledged, and handlers are upserts under ids that follow from the event's.
 
 mod attempt;
+pub mod breaker;
 mod config;
 mod core;
 pub mod dead;
 mod fate;
+mod keeper;
 mod meters;
 mod producer;
 mod run;
@@ -19,4 +21,5 @@ pub use config::{GroupProtocol, KafkaConfig, LoopConfig, Mode, ScramMechanism, S
 pub use fate::{Burial, DeadClass, Emit, Failure, RetryPolicy};
 pub use producer::{Producer, SendError};
 pub use run::{run, run_with_clock};
+pub use runtime::{Change, Entries, Ledger, LedgerDown};
 pub use worker::{Clock, Context, Worker};

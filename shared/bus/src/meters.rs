@@ -39,6 +39,7 @@ pub(crate) struct Meters {
     rebalances: Counter<u64>,
     commits: Counter<u64>,
     cold_start: Histogram<f64>,
+    ledger_down: Counter<u64>,
 }
 
 impl Meters {
@@ -76,6 +77,10 @@ impl Meters {
                 .with_unit("s")
                 .with_description("seconds from the start of main to the first message in a handler's hands")
                 .build(),
+            ledger_down: m
+                .u64_counter("libertum.worker.ledger.failures")
+                .with_description("questions to the ledger that got no answer")
+                .build(),
         }
     }
 
@@ -105,6 +110,10 @@ impl Meters {
 
     pub fn commit(&self, result: &'static str) {
         self.commits.add(1, &self.labels([KeyValue::new("result", result)]));
+    }
+
+    pub fn ledger_down(&self) {
+        self.ledger_down.add(1, &self.labels([]));
     }
 
     pub fn cold_start(&self, took: Duration) {

@@ -1,8 +1,9 @@
-//! One way to be a process: environment, telemetry, signals, health and exit codes.
+//! One way to be a process: environment, telemetry, signals, health, exit codes, and what outlives it.
 
 mod env;
 mod exit;
 mod health;
+mod ledger;
 mod process;
 mod secret;
 mod sys;
@@ -11,5 +12,6 @@ pub mod telemetry;
 pub use env::{ConfigError, Env, Reader};
 pub use exit::Exit;
 pub use health::{Health, serve as serve_health};
+pub use ledger::{Answer, Change, Entries, Ledger, LedgerDown};
 pub use process::{CommonArgs, FromEnv, Process, Service, run};
 pub use secret::Secret;

@@ -142,7 +142,7 @@ impl Cache {
             Ok(Err(e)) => e.to_string(),
             Err(_) => format!("no answer within {} ms", CALL.as_millis()),
         };
-        warn!(error, "redis does not answer, going on without the cache");
+        warn!(error, "redis does not answer, going on without it");
         self.0.rest_until.store(now + REST.as_millis() as u64, Ordering::Relaxed);
         None
     }

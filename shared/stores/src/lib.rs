@@ -4,6 +4,7 @@ mod blob;
 mod cache;
 mod error;
 mod lease;
+mod ledger;
 mod list;
 mod mongo;
 pub mod records;
@@ -12,4 +13,5 @@ pub use blob::{Blob, BlobBody, BlobConfig, BlobInfo, Blobs, Expected, PutOptions
 pub use cache::{Cache, CacheConfig};
 pub use error::StoreError;
 pub use lease::{LEASE_SECONDS, Lease};
+pub use ledger::RedisLedger;
 pub use mongo::{Mongo, MongoConfig, is_duplicate_key};

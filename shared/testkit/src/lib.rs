@@ -5,6 +5,7 @@
 
 mod anvil;
 mod cleanup;
+mod ledger;
 mod mongod;
 mod outcome;
 mod own_stack;
@@ -14,6 +15,7 @@ mod scaler;
 mod topics;
 
 pub use anvil::{Anvil, Chain};
+pub use ledger::{MemoryLedger, assert_keeps_books};
 pub use mongod::Mongod;
 pub use outcome::WORKERS;
 pub use own_stack::OwnStack;

@@ -6,7 +6,7 @@ use bus::{KafkaConfig, LoopConfig};
 use messages::ClusterName;
 use runtime::{Env, FromEnv, Reader};
 use serde::Deserialize;
-use stores::{BlobConfig, LEASE_SECONDS, MongoConfig};
+use stores::{BlobConfig, CacheConfig, LEASE_SECONDS, MongoConfig};
 
 /// What taking and restoring a backup needs; the worker's own needs Kafka besides.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct Config {
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
     pub run: LoopConfig,
+    /// Where the loop keeps what outlives a process.
+    pub ledger: CacheConfig,
     pub backup: Config,
 }
 
@@ -107,9 +109,11 @@ impl FromEnv for Config {
 impl FromEnv for WorkerConfig {
     fn read(env: &Env, r: &mut Reader) -> Option<Self> {
         let run = LoopConfig::read(env, r);
+        let ledger = CacheConfig::read(env, r);
         let backup = Config::read(env, r);
         Some(Self {
             run: run?,
+            ledger: ledger?,
             backup: backup?,
         })
     }

@@ -7,7 +7,7 @@ use backup::{Backup, Config, WorkerConfig, prepare};
 use bus::Worker as _;
 use clap::Parser;
 use runtime::{CommonArgs, Exit, Process, Service};
-use stores::Blobs;
+use stores::{Blobs, RedisLedger};
 
 /// Backs up the database until nobody asks for more: mongodump into Blob, one backup at a time
 #[derive(Debug, Parser)]
@@ -45,5 +45,6 @@ async fn work(process: Process, common: CommonArgs, prepare_only: bool) -> anyho
         return Ok(Exit::Drained);
     }
     let config: WorkerConfig = process.load()?;
-    bus::run(&process, &config.run, Backup::connect(&config.backup)).await
+    let ledger = RedisLedger::new(&config.ledger)?;
+    bus::run(&process, &config.run, ledger, Backup::connect(&config.backup)).await
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use ingestion::{Config, Handler, NAME, PrepareConfig};
 use runtime::{Exit, Process, Service};
+use stores::RedisLedger;
 
 /// Takes documents in: verifies, stores and reads them, and closes dossiers
 #[derive(clap::Parser)]
@@ -60,6 +61,6 @@ fn main() -> ExitCode {
             return Ok(Exit::Drained);
         }
         let config: Config = process.load()?;
-        bus::run(&process, &config.run, Handler::connect(&config)).await
+        bus::run(&process, &config.run, RedisLedger::new(&config.cache)?, Handler::connect(&config)).await
     })
 }

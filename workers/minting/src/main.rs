@@ -6,6 +6,7 @@ use clap::Parser;
 use minting::commands::Command;
 use minting::{Config, Handler, prepare};
 use runtime::{CommonArgs, Service};
+use stores::RedisLedger;
 
 const SERVICE: Service = Service {
     name: "minting",
@@ -38,6 +39,6 @@ fn main() -> ExitCode {
             return prepare::prepare(&process.load()?).await;
         }
         let config: Config = process.load()?;
-        bus::run(&process, &config.run, Handler::connect(&config)).await
+        bus::run(&process, &config.run, RedisLedger::new(&config.cache)?, Handler::connect(&config)).await
     })
 }

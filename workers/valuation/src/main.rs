@@ -3,7 +3,7 @@ use std::process::ExitCode;
 use bus::Worker as _;
 use clap::Parser as _;
 use runtime::{CommonArgs, Exit, Process, Service};
-use stores::Mongo;
+use stores::{Mongo, RedisLedger};
 use valuation::command::{self, AppraiseArgs};
 use valuation::{Config, Valuation, prepare};
 
@@ -48,5 +48,5 @@ async fn work(process: Process, common: CommonArgs, prepare_only: bool) -> anyho
         prepare(&Mongo::new(&config.mongo).await?).await?;
         return Ok(Exit::Drained);
     }
-    bus::run(&process, &config.run, Valuation::connect(&config)).await
+    bus::run(&process, &config.run, RedisLedger::new(&config.cache)?, Valuation::connect(&config)).await
 }

@@ -11,14 +11,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use runtime::{Exit, Process};
+use futures::TryFutureExt as _;
+use runtime::{Exit, Ledger, Process};
 use tokio::sync::OnceCell;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{error, info};
 
 use crate::attempt::{Attempts, Finished, Held};
+use crate::breaker::{Breaker, Trip};
 use crate::core::Core;
+use crate::keeper::Keeper;
 use crate::meters::Meters;
 use crate::source::{FromKafka, Source, ToKafka};
 use crate::{Clock, LoopConfig, Worker, worker};
@@ -41,23 +44,30 @@ const HELD_PER_FLIGHT: usize = 16;
 
 /// Consumes the worker's topic until there is nothing left (job), or until told to stop.
 ///
-/// The group is joined first; `build`, which makes the worker and connects it to its stores, runs meanwhile.
+/// The group is joined first; `build`, which makes the worker and connects it to its stores, runs meanwhile. A version
+/// that has written too many dead letters, by the ledger, does not join at all.
 ///
 /// # Errors
 /// Those of `build`, and what keeps the loop from starting. Everything later is an [`Exit`].
-pub async fn run<W, F>(process: &Process, config: &LoopConfig, build: F) -> anyhow::Result<Exit>
+pub async fn run<W, F>(process: &Process, config: &LoopConfig, ledger: impl Ledger, build: F) -> anyhow::Result<Exit>
 where
     W: Worker,
     F: Future<Output = anyhow::Result<W>>,
 {
-    run_with_clock(process, config, Clock::system(), build).await
+    run_with_clock(process, config, ledger, Clock::system(), build).await
 }
 
 /// As [`run`], with a clock of one's own: for tests in other years.
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_with_clock<W, F>(process: &Process, config: &LoopConfig, clock: Clock, build: F) -> anyhow::Result<Exit>
+pub async fn run_with_clock<W, F>(
+    process: &Process,
+    config: &LoopConfig,
+    ledger: impl Ledger,
+    clock: Clock,
+    build: F,
+) -> anyhow::Result<Exit>
 where
     W: Worker,
     F: Future<Output = anyhow::Result<W>>,
@@ -65,23 +75,28 @@ where
     let (events, from_kafka) = mpsc::unbounded_channel();
     let max_held = config.max_in_flight.saturating_mul(HELD_PER_FLIGHT).max(W::BATCH * 2);
     let source = Source::start(&config.kafka, W::NAME, max_held, events).context("the Kafka consumer could not be made")?;
-    let built = tokio::select! {
-        worker = build => worker.map(Some),
-        () = process.stop.cancelled() => Ok(None),
-    };
-    let worker = match built {
-        Ok(Some(worker)) => worker,
-        // A member that does not say that it goes is waited for by the whole group.
-        Ok(None) => {
-            leave::at_once(&source, from_kafka).await;
-            return Ok(Exit::Drained);
-        }
-        Err(e) => {
-            leave::at_once(&source, from_kafka).await;
-            return Err(e);
-        }
-    };
     let meters = Meters::new(&process.metrics, &config.kafka.name(W::NAME));
+    let keeper = Keeper::start(Arc::new(ledger), meters.clone());
+    let breaker = Breaker::new(keeper, &config.kafka, W::NAME, process.service.version);
+    let join = async {
+        if let Some(trip) = breaker.open().await {
+            return Err(NoStart::Tripped(trip));
+        }
+        source.ask(ToKafka::Join);
+        Ok(())
+    };
+    let started = tokio::select! {
+        started = async { tokio::try_join!(build.map_err(NoStart::NotBuilt), join) } => started.map(|(worker, ())| worker),
+        () = process.stop.cancelled() => Err(NoStart::Stopped),
+    };
+    let worker = match started {
+        Ok(worker) => worker,
+        Err(why) => {
+            // A member that does not say that it goes is waited for by the whole group.
+            leave::at_once(&source, from_kafka).await;
+            return why.exit(&config.kafka.name(W::NAME));
+        }
+    };
     let attempts = Arc::new(Attempts {
         worker,
         kafka: config.kafka.clone(),
@@ -122,6 +137,32 @@ where
     process.health.set_ready(true);
     let exit = the_loop.until_the_end().await;
     the_loop.leave(exit).await
+}
+
+/// Why the loop was never begun.
+enum NoStart {
+    Stopped,
+    NotBuilt(anyhow::Error),
+    Tripped(Trip),
+}
+
+impl NoStart {
+    fn exit(self, topic: &str) -> anyhow::Result<Exit> {
+        match self {
+            Self::Stopped => Ok(Exit::Drained),
+            Self::NotBuilt(e) => Err(e),
+            Self::Tripped(Trip { version, why }) => {
+                error!(
+                    topic,
+                    version,
+                    why,
+                    "this version has written too many dead letters and does not consume any more: deploy another one, or \
+                     mend what it depends on and run `scripts/redrive TOPIC --reset`"
+                );
+                Ok(Exit::DeadLetterCap)
+            }
+        }
+    }
 }
 
 #[derive(Default)]

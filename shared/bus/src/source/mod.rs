@@ -59,6 +59,8 @@ pub(crate) enum FromKafka {
 
 /// What the loop asks of the thread.
 pub(crate) enum ToKafka {
+    /// Join the group; comes before everything else.
+    Join,
     Commit(Vec<(i32, i64)>),
     /// Fetch nothing more; go on polling.
     Stop,
@@ -72,7 +74,8 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Joins the group at once: the consumer is made and subscribed before this returns.
+    /// Makes the consumer, which begins to look for the brokers and the group's coordinator. The group is joined when
+    /// [`ToKafka::Join`] is asked for.
     ///
     /// # Errors
     /// When librdkafka refuses the configuration, or there is no thread to be had.
@@ -87,7 +90,6 @@ impl Source {
             end: AtomicI64::new(NO_END),
         };
         let consumer: BaseConsumer<Context> = consumer_config(kafka, worker).create_with_context(context)?;
-        consumer.subscribe(&[&topic])?;
         let (commands, inbox) = mpsc::channel();
         let thread = Thread {
             consumer,
@@ -152,15 +154,29 @@ struct Thread {
 
 impl Thread {
     fn run(mut self) {
+        // Waiting here costs nothing: librdkafka finds the group's coordinator meanwhile, by itself.
+        if matches!(self.inbox.recv(), Ok(ToKafka::Join)) && self.joined() {
+            self.poll_until_closed();
+        }
+        self.close();
+    }
+
+    fn joined(&self) -> bool {
+        let joined = self.consumer.subscribe(&[&self.topic]);
+        joined.map_err(|e| self.say(FromKafka::Error(e))).is_ok()
+    }
+
+    fn poll_until_closed(&mut self) {
         loop {
             match self.inbox.try_recv() {
+                // There is one topic, and it is joined once.
+                Ok(ToKafka::Join) | Err(mpsc::TryRecvError::Empty) => {}
                 Ok(ToKafka::Commit(offsets)) => self.commit(&offsets),
                 Ok(ToKafka::Stop) => {
                     self.stopped = true;
                     self.pause();
                 }
                 Ok(ToKafka::Close) | Err(mpsc::TryRecvError::Disconnected) => break,
-                Err(mpsc::TryRecvError::Empty) => {}
             }
             self.mind_the_bound();
             match self.consumer.poll(POLL) {
@@ -173,7 +189,6 @@ impl Thread {
                 None => {}
             }
         }
-        self.close();
     }
 
     /// The loop may have ended already; then nobody needs to know.

@@ -12,7 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::{Offset, TopicPartitionList};
 use runtime::{Exit, Health, Process, Service, telemetry::Metrics};
-use testkit::Corner;
+use testkit::{Corner, MemoryLedger};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -118,6 +118,8 @@ pub struct Bench {
     pub kafka: KafkaConfig,
     pub producer: Producer,
     pub log: Log,
+    /// What outlives a run.
+    pub ledger: MemoryLedger,
 }
 
 impl Bench {
@@ -133,6 +135,7 @@ impl Bench {
             kafka,
             producer,
             log: Log::default(),
+            ledger: MemoryLedger::default(),
         }
     }
 
@@ -174,7 +177,7 @@ impl Bench {
             log: self.log.clone(),
             script: Arc::new(script),
         };
-        let run = bus::run(process, config, async { Ok(worker) });
+        let run = bus::run(process, config, self.ledger.clone(), async { Ok(worker) });
         tokio::time::timeout(Duration::from_secs(60), run)
             .await
             .expect("the loop ends by itself")

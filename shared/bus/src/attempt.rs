@@ -240,6 +240,7 @@ impl<W: Worker> Attempts<W> {
         for event in &emit.0 {
             self.producer().await?.send(event).await?;
         }
+        self.meters.published(emit.0.len());
         Ok(())
     }
 

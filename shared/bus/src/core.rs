@@ -8,6 +8,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::time::Instant;
 
+use crate::meters::Behind;
+
 /// A message in the loop's hands.
 #[derive(Debug)]
 pub(crate) struct Item<R> {
@@ -53,6 +55,8 @@ struct Partition<R> {
     frontier: Option<i64>,
     /// What is known to be committed.
     committed: Option<i64>,
+    /// The ring's first entry when it was last looked at, and since when it is that one.
+    head: Option<(u64, Instant)>,
 }
 
 impl<R> Partition<R> {
@@ -99,6 +103,7 @@ impl<R> Core<R> {
             end: None,
             frontier: None,
             committed: None,
+            head: None,
         };
         if let Some(old) = self.partitions.insert(partition, fresh) {
             self.in_flight -= old.in_flight;
@@ -271,6 +276,19 @@ impl<R> Core<R> {
                 p.committed = Some(*offset);
             }
         }
+    }
+
+    /// What may not be committed yet. The age of the oldest is as exact as the calls are frequent: a message pays
+    /// nothing for it.
+    pub fn behind(&mut self, now: Instant) -> Behind {
+        let mut behind = Behind::default();
+        for p in self.partitions.values_mut().filter(|p| !p.ring.is_empty()) {
+            let first = p.ring.first;
+            let (_, since) = *p.head.insert(p.head.filter(|(seq, _)| *seq == first).unwrap_or((first, now)));
+            behind.messages += p.ring.len() as u64;
+            behind.oldest = Some(behind.oldest.map_or(since, |oldest| oldest.min(since)));
+        }
+        behind
     }
 
     /// Whether every partition is at its end and everything is handled. What is left is to commit.

@@ -196,3 +196,33 @@ proptest! {
         prop_assert_eq!(done.len(), log.len());
     }
 }
+
+#[test]
+fn the_oldest_unfinished_message_keeps_its_age_while_its_neighbours_come_and_go() {
+    let mut core = Core::new();
+    core.assign(0);
+    let begun = Instant::now();
+    assert_eq!(core.behind(begun), Behind::default());
+    assert!((0..3).all(|offset| core.record(0, offset, offset as u64, ())));
+    assert_eq!(core.behind(begun).messages, 3);
+    let tickets: Vec<Ticket> = std::iter::from_fn(|| core.next(1)).map(|b| b.items[0].0).collect();
+    core.done(tickets[1]);
+    let later = begun + Duration::from_secs(5);
+    let stuck = Behind {
+        messages: 3,
+        oldest: Some(begun),
+    };
+    assert_eq!(
+        core.behind(later),
+        stuck,
+        "a finished message behind an unfinished one waits for its commit"
+    );
+    core.done(tickets[0]);
+    let last = Behind {
+        messages: 1,
+        oldest: Some(later),
+    };
+    assert_eq!(core.behind(later), last);
+    core.done(tickets[2]);
+    assert_eq!(core.behind(later), Behind::default());
+}

@@ -1,6 +1,8 @@
 //! From `main` to the exit status.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -8,8 +10,8 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::telemetry::{self, Metrics};
-use crate::{ConfigError, Env, Exit, Health, Reader, health, sys};
+use crate::telemetry::{self, Metrics, Traces};
+use crate::{ConfigError, Env, Exit, Health, Reader, Tally, health, sys};
 
 /// Who the process is.
 #[derive(Debug, Clone, Copy)]
@@ -19,12 +21,15 @@ pub struct Service {
     pub version: &'static str,
 }
 
-/// What every process has: its environment, its metrics, its health, and the word to stop.
+/// What every process has: its environment, its telemetry, its health, and the word to stop.
 #[derive(Clone)]
 pub struct Process {
     pub service: Service,
     pub env: Env,
     pub metrics: Metrics,
+    pub traces: Traces,
+    /// What has been done so far.
+    pub tally: Tally,
     pub health: Health,
     /// Cancelled at the first SIGTERM or SIGINT: finish what is in flight, take nothing new.
     pub stop: CancellationToken,
@@ -32,6 +37,8 @@ pub struct Process {
     pub grace: Duration,
     /// When `main` began.
     pub started: Instant,
+    /// The line at the end has been written.
+    ended: Arc<AtomicBool>,
 }
 
 /// The flags that every program of ours has.
@@ -49,6 +56,25 @@ pub trait FromEnv: Sized {
 }
 
 impl Process {
+    /// A process that exports nothing and follows no signals, as a test has it.
+    ///
+    /// # Errors
+    /// When its metrics cannot be made, which only a broken build could cause.
+    pub fn new(service: Service, env: Env) -> anyhow::Result<Self> {
+        Ok(Self {
+            service,
+            env,
+            metrics: Metrics::new(service.name, service.version)?,
+            traces: Traces::default(),
+            tally: Tally::default(),
+            health: Health::default(),
+            stop: CancellationToken::new(),
+            grace: GRACE,
+            started: Instant::now(),
+            ended: Arc::default(),
+        })
+    }
+
     /// Reads the configuration and logs it once, secrets masked.
     ///
     /// # Errors
@@ -59,6 +85,31 @@ impl Process {
         let config = r.finish(config)?;
         info!(version = self.service.version, config = ?r.effective(), "process started");
         Ok(config)
+    }
+
+    /// Ends the process, with one line that says how it went.
+    fn end(&self, exit: Exit) -> ! {
+        if !self.ended.swap(true, Ordering::SeqCst) {
+            // What a process without a loop would count is left out.
+            let tally = (self.tally.loops.get() > 0).then_some(&self.tally);
+            let count = |of: fn(&Tally) -> u64| tally.map(of);
+            info!(
+                exit.code = exit.code(),
+                exit.reason = exit.name(),
+                elapsed_ms = millis(self.started),
+                cold_start_ms = count(|t| t.cold_start_us.get() / 1000),
+                messages.received = count(|t| t.received.get()),
+                messages.done = count(|t| t.done.get()),
+                messages.rejected = count(|t| t.rejected.get()),
+                messages.retried = count(|t| t.retried.get() + t.unavailable.get()),
+                messages.dead = count(|t| t.dead.get()),
+                events.published = count(|t| t.published.get()),
+                commits = count(|t| t.commits.get()),
+                rebalances = count(|t| t.assigned.get() + t.revoked.get() + t.lost.get()),
+                "process ended"
+            );
+        }
+        sys::exit_now(exit.code())
     }
 
     /// Prints the configuration in force as JSON, secrets masked.
@@ -73,6 +124,9 @@ impl Process {
         Ok(Exit::Drained)
     }
 }
+
+/// The grace period unless `GRACE_SECONDS` says otherwise: Kubernetes gives 30 seconds.
+const GRACE: Duration = Duration::from_secs(25);
 
 #[derive(Deserialize)]
 struct RawGrace {
@@ -91,52 +145,46 @@ where
     let mut r = Reader::default();
     let telemetry = telemetry::Config::read(&env, &mut r);
     let grace = r
-        .with_default::<u64>("GRACE_SECONDS", env.raw::<RawGrace>().grace_seconds, "25")
+        .with_default::<u64>("GRACE_SECONDS", env.raw::<RawGrace>().grace_seconds, &GRACE.as_secs().to_string())
         .map(Duration::from_secs);
     let (telemetry, grace) = match r.finish(telemetry.zip(grace)) {
         Ok(config) => config,
         Err(e) => end_before_start(service, &e.into()),
     };
     telemetry::start_logs(&telemetry);
-    let metrics = match Metrics::new(service.name, service.version) {
-        Ok(metrics) => metrics,
-        Err(e) => end_before_start(service, &e),
-    };
     crypto();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => end_before_start(service, &e.into()),
     };
-    let process = Process {
-        service,
-        env,
-        metrics,
-        health: Health::default(),
-        stop: CancellationToken::new(),
-        grace,
-        started,
+    let telemetry_of_process = telemetry::start(&telemetry, service, runtime.handle());
+    let process = match telemetry_of_process.and_then(|both| Ok((both, Process::new(service, env)?))) {
+        Ok(((metrics, traces), process)) => Process {
+            metrics,
+            traces,
+            grace,
+            started,
+            ..process
+        },
+        Err(e) => end_before_start(service, &e),
     };
     let exit = runtime.block_on(async {
-        tokio::spawn(follow_signals(process.stop.clone(), grace));
+        tokio::spawn(follow_signals(process.clone()));
         if let Some(addr) = telemetry.metrics_addr {
             tokio::spawn(listen(addr, process.clone()));
         }
-        match main(process.clone()).await {
+        let exit = match main(process.clone()).await {
             Ok(exit) => exit,
             Err(e) => {
                 let exit = Exit::from_error(&e);
                 error!(error = format!("{e:#}"), exit = exit.name(), "ended by an error");
                 exit
             }
-        }
+        };
+        telemetry::flush(&telemetry, &process.metrics, &process.traces).await;
+        exit
     });
-    info!(
-        exit.code = exit.code(),
-        exit.reason = exit.name(),
-        elapsed_ms = millis(started),
-        "process ended"
-    );
-    sys::exit_now(exit.code())
+    process.end(exit)
 }
 
 /// One TLS provider for the whole process. Two in the tree, with none chosen, would panic at the first connection.
@@ -157,7 +205,8 @@ async fn listen(addr: std::net::SocketAddr, process: Process) {
     }
 }
 
-async fn follow_signals(stop: CancellationToken, grace: Duration) {
+async fn follow_signals(process: Process) {
+    let grace = process.grace;
     let signals = signals();
     let (mut term, mut int) = match signals {
         Ok(pair) => pair,
@@ -168,13 +217,13 @@ async fn follow_signals(stop: CancellationToken, grace: Duration) {
     };
     tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
     info!(grace_seconds = grace.as_secs(), "told to stop, finishing what is in flight");
-    stop.cancel();
+    process.stop.cancel();
     tokio::select! {
         _ = term.recv() => warn!("told to stop a second time, ending at once"),
         _ = int.recv() => warn!("told to stop a second time, ending at once"),
         () = tokio::time::sleep(grace) => warn!("grace period is over, ending with work in flight"),
     }
-    sys::exit_now(Exit::GraceExpired.code())
+    process.end(Exit::GraceExpired)
 }
 
 fn signals() -> anyhow::Result<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)> {

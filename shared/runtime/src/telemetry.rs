@@ -1,11 +1,19 @@
-//! Logs to standard output (JSON unless `LOG_FORMAT=text`), metrics for whoever asks.
+//! Logs to standard output (JSON unless `LOG_FORMAT=text`), metrics for whoever asks, and both metrics and spans over
+//! OTLP when there is a collector.
+
+mod otlp;
+mod traces;
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use opentelemetry::metrics::{Meter, MeterProvider as _};
+use opentelemetry_otlp::MetricExporter;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::metrics::{Instrument, SdkMeterProvider, Stream};
+use opentelemetry_sdk::metrics::{Instrument, PeriodicReader, SdkMeterProvider, Stream};
 use serde::Deserialize;
+use tokio::runtime::Handle;
+pub use traces::{Place, Span, Traces};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::prelude::*;
 
@@ -42,6 +50,8 @@ pub struct Config {
     format: LogFormat,
     /// `None`: no listener.
     pub metrics_addr: Option<std::net::SocketAddr>,
+    /// `None`: no collector.
+    otlp: Option<otlp::Config>,
 }
 
 impl Config {
@@ -50,10 +60,12 @@ impl Config {
         let filter = r.with_default("RUST_LOG", raw.rust_log, "info");
         let format = r.with_default("LOG_FORMAT", raw.log_format, "json");
         let metrics_addr = r.optional("METRICS_ADDR", raw.metrics_addr);
+        let otlp = otlp::Config::read(env, r);
         Some(Self {
             filter: filter?,
             format: format?,
             metrics_addr: metrics_addr?,
+            otlp: otlp?,
         })
     }
 }
@@ -89,11 +101,15 @@ const SECONDS: [f64; 16] = [
 ];
 
 impl Metrics {
-    /// Metrics of the named service.
+    /// Metrics of the named service, for whoever reads [`Metrics::render`].
     ///
     /// # Errors
     /// When the exporter cannot be registered, which only a broken build could cause.
     pub fn new(service: &'static str, version: &'static str) -> anyhow::Result<Self> {
+        Self::exporting(resource(service, version), None)
+    }
+
+    fn exporting(resource: Resource, collector: Option<PeriodicReader<MetricExporter>>) -> anyhow::Result<Self> {
         let registry = prometheus::Registry::new();
         let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build()?;
         let seconds = |i: &Instrument| {
@@ -105,16 +121,17 @@ impl Metrics {
                 .then(|| Stream::builder().with_aggregation(buckets).build().ok())
                 .flatten()
         };
-        let resource = Resource::builder()
-            .with_service_name(service)
-            .with_attribute(opentelemetry::KeyValue::new("service.version", version))
-            .build();
-        let provider = SdkMeterProvider::builder()
+        let mut builder = SdkMeterProvider::builder()
             .with_reader(exporter)
             .with_resource(resource)
-            .with_view(seconds)
-            .build();
-        Ok(Self { provider, registry })
+            .with_view(seconds);
+        if let Some(reader) = collector {
+            builder = builder.with_reader(reader);
+        }
+        Ok(Self {
+            provider: builder.build(),
+            registry,
+        })
     }
 
     /// Where instruments are made.
@@ -128,5 +145,54 @@ impl Metrics {
     /// When a metric cannot be written as text.
     pub fn render(&self) -> anyhow::Result<String> {
         Ok(prometheus::TextEncoder::new().encode_to_string(&self.registry.gather())?)
+    }
+
+    /// Exports what was measured since the last time. Blocks until the exporter's own timeout.
+    fn flush(&self) {
+        if let Err(error) = self.provider.force_flush() {
+            tracing::debug!(%error, "metrics were not delivered");
+        }
+    }
+}
+
+/// Who measures. Without an instance: every pod's deltas go into the same series.
+fn resource(service: &'static str, version: &'static str) -> Resource {
+    Resource::builder()
+        .with_service_name(service)
+        .with_attribute(opentelemetry::KeyValue::new("service.version", version))
+        .build()
+}
+
+/// The metrics and the spans of a process; its requests to a collector run on `runtime`.
+///
+/// # Errors
+/// When an exporter cannot be made of the settings.
+pub(crate) fn start(config: &Config, service: crate::Service, runtime: &Handle) -> anyhow::Result<(Metrics, Traces)> {
+    let resource = resource(service.name, service.version);
+    match &config.otlp {
+        None => Ok((Metrics::new(service.name, service.version)?, Traces::default())),
+        Some(otlp) => Ok((
+            Metrics::exporting(resource.clone(), Some(otlp.metrics(runtime)?))?,
+            Traces::new(otlp, resource, runtime)?,
+        )),
+    }
+}
+
+/// How long the end of a process waits for its last export.
+const LAST_EXPORT: Duration = Duration::from_millis(500);
+
+/// Exports everything that was not exported yet, in bounded time. Without a collector there is nothing to do.
+pub(crate) async fn flush(config: &Config, metrics: &Metrics, traces: &Traces) {
+    if config.otlp.is_none() {
+        return;
+    }
+    let (metrics, traces) = (metrics.clone(), traces.clone());
+    let both = async {
+        let metrics = tokio::task::spawn_blocking(move || metrics.flush());
+        let spans = tokio::task::spawn_blocking(move || traces.flush());
+        drop((metrics.await, spans.await));
+    };
+    if tokio::time::timeout(LAST_EXPORT, both).await.is_err() {
+        tracing::warn!("the collector did not take the last telemetry in time, ending without");
     }
 }

@@ -20,14 +20,14 @@ impl<W: Worker> Loop<W> {
             FromKafka::EndOfPartition { partition, end } => self.core.end_of_partition(partition, end),
             FromKafka::Assigned(partitions) => {
                 debug!(?partitions, "partitions assigned");
-                self.meters.rebalance("assigned");
+                self.meters.assigned();
                 self.unassigned_since = None;
                 self.brokers_down = false;
                 partitions.into_iter().for_each(|p| self.core.assign(p));
             }
             FromKafka::Revoked { partitions, reply } => {
                 debug!(?partitions, "partitions revoked");
-                self.meters.rebalance("revoked");
+                self.meters.revoked();
                 // Handlers that wait for something far away should not: the next owner will.
                 self.cancel(&partitions);
                 self.revoking = Some(Revoking {
@@ -38,7 +38,7 @@ impl<W: Worker> Loop<W> {
             }
             FromKafka::Lost(partitions) => {
                 warn!(?partitions, "partitions lost without being asked");
-                self.meters.rebalance("lost");
+                self.meters.lost();
                 self.cancel(&partitions);
                 partitions.into_iter().for_each(|p| {
                     self.core.revoke(p);
@@ -64,7 +64,6 @@ impl<W: Worker> Loop<W> {
     }
 
     pub(super) fn take_record(&mut self, weighed: Weighed) {
-        self.count.received += 1;
         self.meters.consumed(1);
         let message = &weighed.message;
         // A message without a key waits for nobody: its offset is its lane.
@@ -108,12 +107,12 @@ impl<W: Worker> Loop<W> {
         self.commit = Commit::Idle;
         match result {
             Ok(offsets) => {
-                self.meters.commit("ok");
+                self.meters.commit(true);
                 self.core.committed(&offsets);
             }
             Err(code) => {
                 // Who owns what is about to change, or the coordinator moves: the next commit tells.
-                self.meters.commit("refused");
+                self.meters.commit(false);
                 self.repeat_at = Instant::now() + REPEAT;
                 debug!(error = %code, "a commit was refused, it will be repeated");
             }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use runtime::Exit;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{Commit, LAST_COMMIT, Loop, REPEAT};
 use crate::Worker;
@@ -25,13 +25,8 @@ impl<W: Worker> Loop<W> {
         };
         self.source.ask(ToKafka::Close);
         closed(&mut self.from_kafka).await;
-        info!(
-            messages.received = self.count.received,
-            messages.done = self.count.done,
-            messages.retried = self.count.retried,
-            partitions = self.core.partitions().len(),
-            "loop ended"
-        );
+        self.meters.in_flight(self.core.in_flight());
+        self.meters.behind(self.core.behind(Instant::now()));
         Ok(exit)
     }
 

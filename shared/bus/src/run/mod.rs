@@ -75,7 +75,7 @@ where
     let (events, from_kafka) = mpsc::unbounded_channel();
     let max_held = config.max_in_flight.saturating_mul(HELD_PER_FLIGHT).max(W::BATCH * 2);
     let source = Source::start(&config.kafka, W::NAME, max_held, events).context("the Kafka consumer could not be made")?;
-    let meters = Meters::new(&process.metrics, &config.kafka.name(W::NAME));
+    let meters = Meters::new(process, &config.kafka.name(W::NAME));
     let keeper = Keeper::start(Arc::new(ledger), meters.clone());
     let breaker = Breaker::new(keeper, &config.kafka, W::NAME, process.service.version);
     let join = async {
@@ -132,7 +132,6 @@ where
         began: now,
         stopping: None,
         first: true,
-        count: Count::default(),
     };
     process.health.set_ready(true);
     let exit = the_loop.until_the_end().await;
@@ -163,13 +162,6 @@ impl NoStart {
             }
         }
     }
-}
-
-#[derive(Default)]
-struct Count {
-    received: u64,
-    done: u64,
-    retried: u64,
 }
 
 enum Commit {
@@ -213,7 +205,6 @@ struct Loop<W: Worker> {
     /// Since when nothing new is begun, and when what is in flight is cancelled.
     stopping: Option<Stopping>,
     first: bool,
-    count: Count,
 }
 
 #[derive(Clone, Copy)]
@@ -289,11 +280,9 @@ impl<W: Worker> Loop<W> {
         for result in results {
             match result {
                 Finished::Done(ticket) => {
-                    self.count.done += 1;
                     self.core.done(ticket);
                 }
                 Finished::Again(ticket, item, at) => {
-                    self.count.retried += 1;
                     self.core.again(ticket, item, at);
                 }
                 Finished::Leave(ticket) => self.core.leave(ticket),

@@ -15,6 +15,7 @@ impl<W: Worker> Loop<W> {
         self.core.wake(now);
         self.answer_revocation(now);
         if now >= self.commit_at {
+            self.meters.behind(self.core.behind(now));
             self.send_commit(now);
         }
         if self.config.max_run.is_some_and(|max| now >= self.began + max) && self.stopping.is_none() {

@@ -11,9 +11,8 @@ use messages::{AssetKey, DossierClosed, Event, IngestionPayload, MissingFacts, O
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::{Offset, TopicPartitionList};
-use runtime::{Exit, Health, Process, Service, telemetry::Metrics};
+use runtime::{Exit, Process, Service};
 use testkit::{Corner, MemoryLedger};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub const SERVICE: Service = Service {
@@ -146,15 +145,9 @@ impl Bench {
     }
 
     pub fn process(&self) -> Process {
-        Process {
-            service: SERVICE,
-            env: self.corner.env(),
-            metrics: Metrics::new(SERVICE.name, SERVICE.version).unwrap(),
-            health: Health::default(),
-            stop: CancellationToken::new(),
-            grace: Duration::from_secs(10),
-            started: Instant::now(),
-        }
+        let mut process = Process::new(SERVICE, self.corner.env()).unwrap();
+        process.grace = Duration::from_secs(10);
+        process
     }
 
     pub fn config(&self) -> LoopConfig {

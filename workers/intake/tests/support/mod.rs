@@ -2,7 +2,7 @@
 //! the interface's description.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "each test binary uses a part")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair, KeySize};
@@ -12,7 +12,7 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
-use runtime::{Exit, Health, Process};
+use runtime::{Exit, Process};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use testkit::Corner;
@@ -245,15 +245,8 @@ async fn start(corner: &Corner, settings: &[(&str, &str)]) -> Intake {
     let env: runtime::Env = vars
         .chain(settings.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())))
         .collect();
-    let process = Process {
-        service: SERVICE,
-        env,
-        metrics: runtime::telemetry::Metrics::new(SERVICE.name, SERVICE.version).unwrap(),
-        health: Health::default(),
-        stop: CancellationToken::new(),
-        grace: Duration::from_secs(8),
-        started: Instant::now(),
-    };
+    let mut process = Process::new(SERVICE, env).unwrap();
+    process.grace = Duration::from_secs(8);
     let config: Config = process.load().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

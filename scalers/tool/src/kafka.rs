@@ -59,8 +59,12 @@ impl Group {
         let committed = self.committed(&ids)?;
         let mut partitions = Vec::with_capacity(ids.len());
         for (id, committed) in ids.iter().zip(committed) {
-            let (_, end) = self.watermarks(*id)?;
-            partitions.push(Partition { committed, end: Some(end) });
+            let (start, end) = self.watermarks(*id)?;
+            partitions.push(Partition {
+                committed,
+                end: Some(end),
+                start: Some(start),
+            });
         }
         Ok(partitions)
     }

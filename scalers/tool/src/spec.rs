@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 use serde::de::{Deserializer, Unexpected, Visitor};
 
-use crate::engine::{Limits, OffsetReset, Trigger};
+use crate::engine::{Kafka, Limits, OffsetReset};
 
 /// What a worker's file says, as far as it concerns one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Scaler {
     pub group: String,
     /// The variable that names the brokers.
     pub brokers_from: String,
-    pub trigger: Trigger,
+    pub trigger: Kafka,
     /// Settings that matter to KEDA in a cluster only, by name.
     pub ignored: Vec<&'static str>,
 }
@@ -277,7 +277,7 @@ pub fn parse(text: &str) -> anyhow::Result<Scaler> {
     };
     let m = trigger.metadata;
     let on = |switch: Option<Text<Switch>>| switch.is_some_and(|s| s.0.0);
-    let numbers = Trigger {
+    let numbers = Kafka {
         lag_threshold: m.lag_threshold.map_or(10, |n| n.0.0),
         activation_lag_threshold: m.activation_lag_threshold.map_or(0, |n| n.0.0),
         offset_reset: m.offset_reset_policy.map_or(OffsetReset::Latest, |r| r.0.0),
@@ -285,6 +285,7 @@ pub fn parse(text: &str) -> anyhow::Result<Scaler> {
         limit_to_partitions_with_lag: on(m.limit_to_partitions_with_lag),
         ensure_even_distribution: on(m.ensure_even_distribution_of_partitions),
         scale_to_zero_on_invalid_offset: on(m.scale_to_zero_on_invalid_offset),
+        ..Kafka::default()
     };
     let limited = numbers.limit_to_partitions_with_lag;
     ensure!(

@@ -1,140 +1,83 @@
-//! The engine against figures that were taken from KEDA's own functions (2.20.2), and properties that must hold.
+//! The engine against figures that were taken from KEDA's own functions (2.20.2), figures that follow from its rules, and
+//! properties that must hold.
 #![allow(clippy::unwrap_used)]
 
-use scalers::engine::{Limits, OffsetReset, Partition, Trigger, decide};
-use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Vector {
-    says: String,
-    /// Committed (-1: nothing) and end (null: not reported).
-    partitions: Vec<(i64, Option<i64>)>,
-    #[serde(default = "ten")]
-    lag_threshold: i64,
-    #[serde(default)]
-    running: i64,
-    min: Option<i64>,
-    max: Option<i64>,
-    #[serde(default)]
-    limit_to_partitions_with_lag: bool,
-    #[serde(default)]
-    ensure_even: bool,
-    #[serde(default)]
-    allow_idle_consumers: bool,
-    #[serde(default)]
-    scale_to_zero_on_invalid_offset: bool,
-    metric: i64,
-    active: bool,
-    create: i64,
+use scalers::engine::{Calculation, Jobs, Kafka, Limits, Memory, Partition, ScaledJob, Strategy, Version};
+
+fn vectors(file: &Path) -> (bool, String) {
+    let example = Path::new(env!("CARGO_BIN_EXE_scalers")).parent().unwrap().join("examples/vectors");
+    assert!(example.is_file(), "{} is built by: cargo test -p scalers", example.display());
+    let output = Command::new(example).arg(file).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), said.into_owned())
 }
 
-fn ten() -> i64 {
-    10
-}
-
-fn plain(lag_threshold: i64) -> Trigger {
-    Trigger {
-        lag_threshold,
-        activation_lag_threshold: 0,
-        offset_reset: OffsetReset::Earliest,
-        allow_idle_consumers: false,
-        limit_to_partitions_with_lag: false,
-        ensure_even_distribution: false,
-        scale_to_zero_on_invalid_offset: false,
-    }
-}
-
-fn lags(lags: &[i64]) -> Vec<Partition> {
-    let partition = |lag: &i64| Partition {
-        committed: Some(100),
-        end: Some(100 + lag),
-    };
-    lags.iter().map(partition).collect()
-}
-
-fn up_to(max: i64) -> Limits {
-    Limits { min: None, max: Some(max) }
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
 }
 
 #[test]
 fn every_vector_comes_out() {
-    let vectors: Vec<Vector> = serde_json::from_str(include_str!("vectors.json")).unwrap();
-    assert_eq!(vectors.len(), 19);
-    for v in vectors {
-        let trigger = Trigger {
-            offset_reset: OffsetReset::Latest,
-            limit_to_partitions_with_lag: v.limit_to_partitions_with_lag,
-            ensure_even_distribution: v.ensure_even,
-            allow_idle_consumers: v.allow_idle_consumers,
-            scale_to_zero_on_invalid_offset: v.scale_to_zero_on_invalid_offset,
-            ..plain(v.lag_threshold)
-        };
-        let partitions: Vec<Partition> = v
-            .partitions
-            .iter()
-            .map(|&(committed, end)| Partition {
-                committed: (committed >= 0).then_some(committed),
-                end,
-            })
-            .collect();
-        let limits = Limits { min: v.min, max: v.max };
-        let decision = decide(&trigger, limits, &partitions, v.running);
-        assert_eq!(
-            (decision.metric, decision.active, decision.create),
-            (v.metric, v.active, v.create),
-            "{}: {decision:?}",
-            v.says
+    for (name, count) in [("vectors.json", 41), ("vectors-rules.json", 85)] {
+        let (passed, said) = vectors(&file(name));
+        assert!(
+            passed && said.ends_with(&format!("{count} of {count} vectors pass\n")),
+            "{name}: {said}"
         );
     }
 }
 
 #[test]
-fn a_group_without_offsets_counts_the_whole_log_under_earliest() {
-    let partition = Partition {
-        committed: None,
-        end: Some(40),
-    };
-    assert_eq!(decide(&plain(10), up_to(12), &[partition; 2], 0).lag, 80);
-}
-
-#[test]
-fn activation_is_strict_and_holds_back_every_job() {
-    let trigger = Trigger {
-        activation_lag_threshold: 5,
-        ..plain(1)
-    };
-    assert_eq!(decide(&trigger, up_to(12), &lags(&[5, 0]), 0).create, 0);
-    // Six messages, threshold 1, but two partitions.
-    assert_eq!(decide(&trigger, up_to(12), &lags(&[6, 0]), 0).create, 2);
-}
-
-#[test]
-fn the_minimum_is_kept_without_lag_and_comes_first() {
-    let limits = Limits {
-        min: Some(2),
-        max: Some(10),
-    };
-    assert_eq!(decide(&plain(10), limits, &lags(&[0]), 0).create, 2);
-    assert_eq!(decide(&plain(10), limits, &lags(&[500, 500]), 1).create, 1);
-    assert_eq!(decide(&plain(10), limits, &lags(&[0]), 2).create, 0);
-}
-
-#[test]
-fn jobs_never_exceed_a_maximum_that_the_partitions_allow() {
-    for lag in 0..200 {
-        for running in 0..=12 {
-            let d = decide(&plain(7), up_to(12), &lags(&[lag, 0, lag, 1, 0, 0, 0, 0, 0, 0, 0, 0]), running);
-            assert!(running + d.create <= 12 && d.create >= 0, "lag {lag}, {running} running: {d:?}");
-        }
+fn a_vector_that_is_wrong_or_not_understood_fails() {
+    let text = std::fs::read_to_string(file("vectors.json")).unwrap();
+    let right: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+    let mut wrong = right.clone();
+    for vector in &mut wrong {
+        let expected = vector["expected"].as_object_mut().unwrap();
+        let name = ["jobs", "desired", "total"]
+            .into_iter()
+            .find(|n| expected.contains_key(*n))
+            .unwrap();
+        expected[name] = (expected[name].as_i64().unwrap() + 1).into();
+    }
+    let mut unknown = right[..1].to_vec();
+    unknown[0]["inputs"]["lagTreshold"] = 5.into();
+    let mut idle = right[..1].to_vec();
+    idle[0]["expected"] = serde_json::json!({});
+    for (vectors_of, says) in [(wrong, "0 of 41"), (unknown, "0 of 1"), (idle, "0 of 1"), (vec![], "0 of 0")] {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), serde_json::to_string(&vectors_of).unwrap()).unwrap();
+        let (passed, said) = vectors(file.path());
+        assert!(!passed && said.contains(says), "{said}");
     }
 }
 
 #[test]
-fn absurd_offsets_do_not_overflow() {
-    let partition = Partition {
-        committed: Some(i64::MIN),
-        end: Some(i64::MAX),
+fn jobs_never_exceed_a_maximum_that_the_partitions_allow() {
+    let trigger = Kafka {
+        lag_threshold: 7,
+        ..Kafka::default()
     };
-    assert_eq!(decide(&plain(1), up_to(3), &[partition; 3], 0).create, 3);
+    let job = ScaledJob {
+        keda: Version::DEFAULT,
+        limits: Limits { min: None, max: Some(12) },
+        calculation: Calculation::Max,
+        strategy: Strategy::Default,
+    };
+    for lag in 0..200 {
+        for running in 0..=12 {
+            let lags = [lag, 0, lag, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+            let partitions = lags.map(|lag| Partition {
+                committed: Some(100),
+                end: Some(100 + lag),
+                start: Some(0),
+            });
+            let reading = trigger.read(job.keda, &partitions, &mut Memory::default());
+            let d = job.decide(&[reading.measured(&trigger)], reading.bound, Jobs { running, pending: 0 });
+            assert!(running + d.create <= 12 && d.create >= 0, "lag {lag}, {running} running: {d:?}");
+        }
+    }
 }

@@ -22,7 +22,7 @@ use events::Events;
 use jobs::{Ended, Jobs, how};
 
 use crate::cli::misconfigured;
-use crate::engine::{Partition, decide};
+use crate::engine::{Calculation, Jobs as JobCount, Memory, Partition, ScaledJob, Strategy, Version};
 use crate::kafka::Group;
 use crate::spec::{Scaler, read_dir};
 
@@ -82,6 +82,7 @@ struct Pool {
     failures: u32,
     not_before: Option<Instant>,
     last_poll: Option<Event>,
+    memory: Memory,
     blind: bool,
 }
 
@@ -108,6 +109,7 @@ pub async fn run(args: RunArgs, env: &Env, stop: CancellationToken) -> anyhow::R
             failures: 0,
             not_before: None,
             last_poll: None,
+            memory: Memory::default(),
             blind: false,
         });
     }
@@ -255,15 +257,21 @@ fn create(pool: &mut Pool, jobs: &mut Jobs, events: &mut Events, look: anyhow::R
         events.tell(&Event::LookSucceeded { worker: worker.clone() })?;
     }
     let running = jobs.running(&worker);
-    let decision = decide(
-        &pool.scaler.trigger,
-        pool.scaler.limits,
-        &partitions,
-        i64::try_from(running).unwrap_or(i64::MAX),
-    );
+    let policy = ScaledJob {
+        keda: Version::DEFAULT,
+        limits: pool.scaler.limits,
+        calculation: Calculation::Max,
+        strategy: Strategy::Default,
+    };
+    let reading = pool.scaler.trigger.read(policy.keda, &partitions, &mut pool.memory);
+    let count = JobCount {
+        running: i64::try_from(running).unwrap_or(i64::MAX),
+        pending: 0,
+    };
+    let decision = policy.decide(&[reading.measured(&pool.scaler.trigger)], reading.bound, count);
     let poll = Event::Poll {
         worker: worker.clone(),
-        lag: decision.lag,
+        lag: reading.lag,
         active: decision.active,
         wanted: decision.wanted,
         running,
@@ -281,7 +289,7 @@ fn create(pool: &mut Pool, jobs: &mut Jobs, events: &mut Events, look: anyhow::R
                 worker: worker.clone(),
                 job: job.name.clone(),
                 pid: job.pid,
-                lag: decision.lag,
+                lag: reading.lag,
                 log: job.log.clone(),
             })?,
             Err(e) => {

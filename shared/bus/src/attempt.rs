@@ -4,24 +4,26 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::FutureExt as _;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use messages::{Envelope, Event, Payload};
-use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
 use tokio::sync::OnceCell;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, info, info_span, warn};
+use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use crate::core::{Batch, Item, Ticket};
+use crate::dead::Letter;
 use crate::fate::{Attempted, Fate, decide};
 use crate::meters::{Counted, Meters};
-use crate::source::Weighed;
+use crate::source::Record;
 use crate::worker::Context;
 use crate::{Burial, Clock, Emit, Failure, KafkaConfig, Producer, RetryPolicy, Worker, dead};
 
 /// What the loop holds of a message.
 pub(crate) struct Held {
-    pub weighed: Weighed,
+    pub record: Record,
     pub first_failure: Option<Timestamp>,
 }
 
@@ -46,21 +48,39 @@ pub(crate) struct Attempts<W> {
     pub meters: Meters,
 }
 
+/// A batch on its way to the handler.
+pub(crate) struct Work {
+    pub batch: Batch<Held>,
+    /// Cancelled when it is not wanted any more.
+    pub cancel: CancellationToken,
+}
+
 impl<W: Worker> Attempts<W> {
+    /// Handles batches side by side; tells of those together that are ready together.
+    pub async fn run_all(self: Arc<Self>, work: Vec<Work>, finished: UnboundedSender<Vec<Finished>>) {
+        let together = work.len();
+        let flying: FuturesUnordered<_> = work.into_iter().map(|work| self.run(work)).collect();
+        let mut ready = flying.ready_chunks(together);
+        while let Some(results) = ready.next().await {
+            // When the loop has ended, nobody waits for the result, and the message stays uncommitted.
+            drop(finished.send(results.into_iter().flatten().collect()));
+        }
+    }
+
     /// Handles a batch and publishes what it leads to.
-    pub async fn run(&self, batch: Batch<Held>, cancel: CancellationToken) -> Vec<Finished> {
+    async fn run(&self, Work { batch, cancel }: Work) -> Vec<Finished> {
         let attempt = batch.items.first().map_or(0, |(_, item)| item.attempts);
         let ctx = Context {
             clock: self.clock.clone(),
             source: self.source.clone(),
             partition: batch.partition,
             attempt,
-            cancel: cancel.clone(),
+            cancel,
         };
         let mut finished = Vec::with_capacity(batch.items.len());
         let (mut items, mut events) = (Vec::new(), Vec::new());
         for (ticket, item) in batch.items {
-            match decode::<W::Payload>(&item.record.weighed.message) {
+            match decode::<W::Payload>(&item.record.record) {
                 Ok(event) => {
                     items.push((ticket, item));
                     events.push(event);
@@ -123,7 +143,8 @@ impl<W: Worker> Attempts<W> {
                         }
                         None => {
                             self.meters.fate(Counted::Done);
-                            info!(
+                            // A line a message would cost more than most messages.
+                            debug!(
                                 message.partition = partition,
                                 message.offset = offset,
                                 events = emit.0.len(),
@@ -222,17 +243,15 @@ impl<W: Worker> Attempts<W> {
             }
         }
         let now = self.clock.now();
-        let first = item.record.first_failure.unwrap_or(now);
-        dead::write(
-            self.producer().await?,
-            &self.kafka,
-            &self.signature,
-            &item.record.weighed.message,
-            why,
-            first,
-            now,
-        )
-        .await?;
+        let letter = Letter {
+            topic: W::NAME,
+            record: &item.record.record,
+            burial: why,
+            worker: &self.signature,
+            first_failure: item.record.first_failure.unwrap_or(now),
+            last_failure: now,
+        };
+        dead::write(self.producer().await?, &self.kafka, &letter).await?;
         Ok(())
     }
 
@@ -251,11 +270,13 @@ impl<W: Worker> Attempts<W> {
     }
 }
 
-fn decode<P: Payload>(message: &OwnedMessage) -> Result<Event<P>, String> {
-    let headers = message.headers().ok_or("the message has no headers")?;
-    let get = |name: &str| headers.iter().find(|h| h.key == name).and_then(|h| h.value);
-    let envelope = Envelope::from_headers(get).map_err(|e| e.to_string())?;
-    let value = message.payload().ok_or("the message has no value")?;
+fn decode<P: Payload>(record: &Record) -> Result<Event<P>, String> {
+    if !record.readable {
+        return Err("the name of a header is not text".to_owned());
+    }
+    let headers = record.headers().ok_or("the message has no headers")?;
+    let envelope = Envelope::from_headers(|name| headers.get(name)).map_err(|e| e.to_string())?;
+    let value = record.value().ok_or("the message has no value")?;
     let payload = P::decode(&envelope.event_type, value).map_err(|e| e.to_string())?;
     Ok(Event { envelope, payload })
 }

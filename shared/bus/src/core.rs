@@ -5,7 +5,9 @@
 //! neighbours. Every assignment of a partition has an epoch, and what finishes under an old one is ignored.
 
 use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Instant;
 
 use crate::meters::Behind;
@@ -37,17 +39,14 @@ pub(crate) struct Batch<R> {
     pub items: Vec<(Ticket, Item<R>)>,
 }
 
-struct Lane<R> {
-    waiting: VecDeque<Item<R>>,
-    /// Its first message is in flight, or waits for its next attempt.
-    busy: bool,
-}
-
 struct Partition<R> {
     epoch: u64,
     ring: Ring,
-    lanes: HashMap<u64, Lane<R>>,
-    ready: VecDeque<u64>,
+    /// What waits behind the first message of each lane. That one is ready, in flight, or waits for its next attempt,
+    /// in which case it is the first here.
+    lanes: HashMap<u64, VecDeque<Item<R>>, BuildHasherDefault<LaneHasher>>,
+    /// The lanes whose first message may be handled, with it.
+    ready: VecDeque<(u64, Item<R>)>,
     in_flight: usize,
     /// Where it ends, when all up to there has come and nothing since.
     end: Option<i64>,
@@ -97,7 +96,7 @@ impl<R> Core<R> {
         let fresh = Partition {
             epoch: self.epochs,
             ring: Ring::default(),
-            lanes: HashMap::new(),
+            lanes: HashMap::default(),
             ready: VecDeque::new(),
             in_flight: 0,
             end: None,
@@ -125,20 +124,18 @@ impl<R> Core<R> {
             return false;
         };
         p.end = None;
-        let seq = p.ring.push(offset);
-        let entry = p.lanes.entry(lane).or_insert_with(|| Lane {
-            waiting: VecDeque::new(),
-            busy: false,
-        });
-        let idle = !entry.busy && entry.waiting.is_empty();
-        entry.waiting.push_back(Item {
+        let item = Item {
             offset,
             attempts: 0,
-            seq,
+            seq: p.ring.push(offset),
             record,
-        });
-        if idle {
-            Self::make_ready(&mut self.turn, partition, p, lane);
+        };
+        match p.lanes.entry(lane) {
+            Entry::Occupied(mut taken) => taken.get_mut().push_back(item),
+            Entry::Vacant(free) => {
+                free.insert(VecDeque::new());
+                Self::make_ready(&mut self.turn, partition, &mut p.ready, lane, item);
+            }
         }
         true
     }
@@ -163,26 +160,20 @@ impl<R> Core<R> {
     pub fn next(&mut self, most: usize) -> Option<Batch<R>> {
         let partition = self.turn.pop_front()?;
         let p = self.partitions.get_mut(&partition)?;
-        let mut items: Vec<(Ticket, Item<R>)> = Vec::new();
+        let mut items: Vec<(Ticket, Item<R>)> = Vec::with_capacity(most.min(p.ready.len()));
         while items.len() < most {
-            let Some(&lane) = p.ready.front() else { break };
-            let Some(entry) = p.lanes.get_mut(&lane) else { break };
-            let alone = entry.waiting.front().is_some_and(|item| item.attempts > 0);
+            let alone = p.ready.front().is_some_and(|(_, item)| item.attempts > 0);
             if alone && !items.is_empty() {
                 break;
             }
-            p.ready.pop_front();
-            let Some(item) = entry.waiting.pop_front() else { continue };
-            entry.busy = true;
-            items.push((
-                Ticket {
-                    partition,
-                    epoch: p.epoch,
-                    lane,
-                    seq: item.seq,
-                },
-                item,
-            ));
+            let Some((lane, item)) = p.ready.pop_front() else { break };
+            let ticket = Ticket {
+                partition,
+                epoch: p.epoch,
+                lane,
+                seq: item.seq,
+            };
+            items.push((ticket, item));
             if alone {
                 break;
             }
@@ -213,7 +204,7 @@ impl<R> Core<R> {
         p.in_flight -= 1;
         item.attempts = item.attempts.saturating_add(1);
         if let Some(lane) = p.lanes.get_mut(&ticket.lane) {
-            lane.waiting.push_front(item);
+            lane.push_front(item);
         }
         self.in_flight -= 1;
         self.retries.push(Reverse((at, ticket.partition, ticket.epoch, ticket.lane)));
@@ -234,11 +225,10 @@ impl<R> Core<R> {
                 break;
             }
             self.retries.pop();
-            if let Some(p) = self.partitions.get_mut(&partition).filter(|p| p.epoch == epoch) {
-                if let Some(entry) = p.lanes.get_mut(&lane) {
-                    entry.busy = false;
-                }
-                Self::make_ready(&mut self.turn, partition, p, lane);
+            if let Some(p) = self.partitions.get_mut(&partition).filter(|p| p.epoch == epoch)
+                && let Some(item) = p.lanes.get_mut(&lane).and_then(VecDeque::pop_front)
+            {
+                Self::make_ready(&mut self.turn, partition, &mut p.ready, lane, item);
             }
         }
     }
@@ -308,20 +298,40 @@ impl<R> Core<R> {
         let Some(p) = self.partitions.get_mut(&ticket.partition) else {
             return;
         };
-        let Some(entry) = p.lanes.get_mut(&ticket.lane) else { return };
-        entry.busy = false;
-        if entry.waiting.is_empty() {
-            p.lanes.remove(&ticket.lane);
-        } else {
-            Self::make_ready(&mut self.turn, ticket.partition, p, ticket.lane);
+        let Entry::Occupied(mut lane) = p.lanes.entry(ticket.lane) else {
+            return;
+        };
+        match lane.get_mut().pop_front() {
+            Some(next) => Self::make_ready(&mut self.turn, ticket.partition, &mut p.ready, ticket.lane, next),
+            None => drop(lane.remove()),
         }
     }
 
-    fn make_ready(turn: &mut VecDeque<i32>, partition: i32, p: &mut Partition<R>, lane: u64) {
-        if p.ready.is_empty() {
+    fn make_ready(turn: &mut VecDeque<i32>, partition: i32, ready: &mut VecDeque<(u64, Item<R>)>, lane: u64, item: Item<R>) {
+        if ready.is_empty() {
             turn.push_back(partition);
         }
-        p.ready.push_back(lane);
+        ready.push_back((lane, item));
+    }
+}
+
+/// A lane's number is the hash of its key already.
+#[derive(Default)]
+struct LaneHasher(u64);
+
+impl Hasher for LaneHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, lane: u64) {
+        self.0 = lane;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
     }
 }
 

@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 use messages::topics;
-use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders, OwnedMessage, Timestamp as KafkaTimestamp};
+use rdkafka::message::{Header, OwnedHeaders, Timestamp as KafkaTimestamp};
 use rdkafka::producer::FutureRecord;
 
+use crate::source::Record;
 use crate::{Burial, KafkaConfig, Producer, SendError};
 
 /// The headers that are added; the message's own stay before them, byte for byte.
@@ -29,50 +30,53 @@ pub mod header {
 /// An error text longer than this is cut: headers are for reading.
 const ERROR_BYTES: usize = 1024;
 
+/// A message that is given up, and why.
+pub(crate) struct Letter<'a> {
+    /// Where it came from, without the prefix.
+    pub topic: &'static str,
+    pub record: &'a Record,
+    pub burial: &'a Burial,
+    /// `name@version`.
+    pub worker: &'a str,
+    pub first_failure: Timestamp,
+    pub last_failure: Timestamp,
+}
+
 /// Writes a message to its dead-letter topic and waits for the acknowledgement.
-pub(crate) async fn write(
-    producer: &Producer,
-    kafka: &KafkaConfig,
-    worker: &str,
-    message: &OwnedMessage,
-    burial: &Burial,
-    first_failure: Timestamp,
-    now: Timestamp,
-) -> Result<(), SendError> {
-    let written = match message.timestamp() {
+pub(crate) async fn write(producer: &Producer, kafka: &KafkaConfig, letter: &Letter<'_>) -> Result<(), SendError> {
+    let Letter { topic, record, burial, .. } = letter;
+    let written = match record.timestamp {
         KafkaTimestamp::CreateTime(ms) | KafkaTimestamp::LogAppendTime(ms) => ms.to_string(),
         KafkaTimestamp::NotAvailable => String::new(),
     };
     let added = [
-        (header::TOPIC, message.topic().to_owned()),
-        (header::PARTITION, message.partition().to_string()),
-        (header::OFFSET, message.offset().to_string()),
+        (header::TOPIC, kafka.name(topic)),
+        (header::PARTITION, record.partition.to_string()),
+        (header::OFFSET, record.offset.to_string()),
         (header::TIMESTAMP, written),
         (header::ATTEMPTS, burial.attempts.to_string()),
         (header::ERROR, cut(&burial.error)),
         (header::CLASS, burial.class.as_str().to_owned()),
-        (header::WORKER, worker.to_owned()),
-        (header::FIRST_FAILURE, first_failure.to_string()),
-        (header::LAST_FAILURE, now.to_string()),
+        (header::WORKER, letter.worker.to_owned()),
+        (header::FIRST_FAILURE, letter.first_failure.to_string()),
+        (header::LAST_FAILURE, letter.last_failure.to_string()),
     ];
-    let mut headers = message.headers().map_or_else(OwnedHeaders::new, |own| {
-        own.iter()
-            .fold(OwnedHeaders::new_with_capacity(own.count() + added.len()), |all, h| all.insert(h))
-    });
+    let own = record.headers().into_iter().flatten();
+    // rdkafka takes names that are text only, and only those were kept.
+    let own = own.filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)));
+    let mut headers = own.fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value }));
     for (key, value) in &added {
         headers = headers.insert(Header { key, value: Some(value) });
     }
-    let topic = kafka.name(&topics::dead(
-        message.topic().strip_prefix(&kafka.topic_prefix).unwrap_or(message.topic()),
-    ));
-    let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&topic).headers(headers);
-    if let Some(key) = message.key() {
-        record = record.key(key);
+    let topic = kafka.name(&topics::dead(topic));
+    let mut dead: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&topic).headers(headers);
+    if let Some(key) = record.key() {
+        dead = dead.key(key);
     }
-    if let Some(payload) = message.payload() {
-        record = record.payload(payload);
+    if let Some(value) = record.value() {
+        dead = dead.payload(value);
     }
-    producer.send_record(record).await
+    producer.send_record(dead).await
 }
 
 /// The text, at most [`ERROR_BYTES`] long, cut between characters.

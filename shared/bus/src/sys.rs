@@ -1,4 +1,5 @@
-//! The few calls that need librdkafka's C interface: commits whose result is really seen.
+//! The few calls that need librdkafka's C interface: commits whose result is really seen, and whether there is
+//! something to poll for.
 //!
 //! With rdkafka's own asynchronous commit the callback is never called, and its synchronous one blocks for the whole
 //! session timeout while the coordinator is down.
@@ -18,6 +19,18 @@ fn check(err: RDKafkaRespErr) -> Result<(), RDKafkaErrorCode> {
         Ok(())
     } else {
         Err(err.into())
+    }
+}
+
+/// Whether the consumer's queue has something to be polled. rdkafka's `poll` answers alike when there was nothing and
+/// when a callback has had its turn, behind which more may be waiting.
+pub(crate) fn has_more<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
+    // SAFETY: the client outlives the calls, and the reference to its queue is given up again.
+    unsafe {
+        let queue = rd::rd_kafka_queue_get_consumer(consumer.client().native_ptr());
+        let length = rd::rd_kafka_queue_length(queue);
+        rd::rd_kafka_queue_destroy(queue);
+        length > 0
     }
 }
 

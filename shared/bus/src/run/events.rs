@@ -4,19 +4,21 @@ use std::hash::BuildHasher as _;
 use std::time::Instant;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message as _;
 use runtime::Exit;
 use tracing::{debug, error, warn};
 
 use super::{Commit, Loop, REPEAT, Revoking};
 use crate::Worker;
 use crate::attempt::Held;
-use crate::source::{FromKafka, REVOKE_WAIT, Weighed};
+use crate::source::{FromKafka, REVOKE_WAIT, Record};
 
 impl<W: Worker> Loop<W> {
     pub(super) fn take_event(&mut self, event: FromKafka) -> Option<Exit> {
         match event {
-            FromKafka::Record(weighed) => self.take_record(weighed),
+            FromKafka::Records(records) => {
+                self.meters.consumed(records.len() as u64);
+                records.into_iter().for_each(|record| self.take_record(record));
+            }
             FromKafka::EndOfPartition { partition, end } => self.core.end_of_partition(partition, end),
             FromKafka::Assigned(partitions) => {
                 debug!(?partitions, "partitions assigned");
@@ -63,23 +65,17 @@ impl<W: Worker> Loop<W> {
         }
     }
 
-    pub(super) fn take_record(&mut self, weighed: Weighed) {
-        self.meters.consumed(1);
-        let message = &weighed.message;
+    fn take_record(&mut self, record: Record) {
         // A message without a key waits for nobody: its offset is its lane.
-        let lane = message
+        let lane = record
             .key()
-            .map_or_else(|| self.hasher.hash_one(message.offset()), |key| self.hasher.hash_one(key));
-        let (partition, offset) = (message.partition(), message.offset());
-        self.core.record(
-            partition,
-            offset,
-            lane,
-            Held {
-                weighed,
-                first_failure: None,
-            },
-        );
+            .map_or_else(|| self.hasher.hash_one(record.offset), |key| self.hasher.hash_one(key));
+        let (partition, offset) = (record.partition, record.offset);
+        let held = Held {
+            record,
+            first_failure: None,
+        };
+        self.core.record(partition, offset, lane, held);
     }
 
     /// Answers the thread that waits in the rebalance callback, once nothing is in flight or the time is up.

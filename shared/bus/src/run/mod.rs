@@ -18,7 +18,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::attempt::{Attempts, Finished, Held};
+use crate::attempt::{Attempts, Finished, Held, Work};
 use crate::breaker::{Breaker, Trip};
 use crate::core::Core;
 use crate::keeper::Keeper;
@@ -40,7 +40,11 @@ const HAND_OVER: Duration = Duration::from_secs(5);
 /// A refused commit is repeated after this.
 const REPEAT: Duration = Duration::from_millis(100);
 /// Messages held per message in flight, before fetching pauses.
-const HELD_PER_FLIGHT: usize = 16;
+const HELD_PER_FLIGHT: usize = 64;
+/// So many results are taken together.
+const RESULTS: usize = 256;
+/// Batches that share a task, at most; a task each would cost more than a short handler.
+const SHARE: usize = 16;
 
 /// Consumes the worker's topic until there is nothing left (job), or until told to stop.
 ///
@@ -120,6 +124,7 @@ where
         core: Core::new(),
         hasher: RandomState::new(),
         meters,
+        tasks: 2 * tokio::runtime::Handle::current().metrics().num_workers(),
         unwanted: CancellationToken::new(),
         wanted: HashMap::new(),
         revoking: None,
@@ -188,6 +193,8 @@ struct Loop<W: Worker> {
     core: Core<Held>,
     hasher: RandomState,
     meters: Meters,
+    /// Tasks among which what begins together is divided.
+    tasks: usize,
     /// Cancelled when no work in flight is wanted any more; each partition of ours has a child of it.
     unwanted: CancellationToken,
     wanted: HashMap<i32, CancellationToken>,
@@ -215,22 +222,27 @@ struct Stopping {
 
 impl<W: Worker> Loop<W> {
     async fn until_the_end(&mut self) -> Exit {
+        let sleep = tokio::time::sleep_until(self.next_wake().into());
+        tokio::pin!(sleep);
+        let mut results = Vec::new();
         loop {
             if let Some(exit) = self.step_time(Instant::now()) {
                 return exit;
             }
             self.dispatch();
             let wake = tokio::time::Instant::from_std(self.next_wake());
+            if wake != sleep.deadline() {
+                sleep.as_mut().reset(wake);
+            }
             let stopping = self.stopping.is_some();
             tokio::select! {
-                biased;
-                Some(finished) = self.results.recv() => self.take_results(finished),
+                _ = self.results.recv_many(&mut results, RESULTS) => self.take_results(&mut results),
                 event = self.from_kafka.recv() => match event {
                     Some(event) => if let Some(exit) = self.take_event(event) { return exit; },
                     None => return Exit::Internal,
                 },
                 () = self.process.stop.cancelled(), if !stopping => self.stop("told to stop"),
-                () = tokio::time::sleep_until(wake) => {}
+                () = &mut sleep => {}
             }
         }
     }
@@ -252,41 +264,41 @@ impl<W: Worker> Loop<W> {
         if self.stopping.is_some() || self.revoking.is_some() {
             return;
         }
+        let mut work = Vec::new();
         while self.core.in_flight() < self.config.max_in_flight {
             let room = (self.config.max_in_flight - self.core.in_flight()).min(W::BATCH);
             let Some(batch) = self.core.next(room) else { break };
-            if self.first {
-                self.first = false;
-                self.meters.cold_start(self.process.started.elapsed());
-            }
-            let (attempts, finished, cancel) = (
-                self.attempts.clone(),
-                self.finished.clone(),
-                self.wanted
-                    .entry(batch.partition)
-                    .or_insert_with(|| self.unwanted.child_token())
-                    .clone(),
-            );
-            tokio::spawn(async move {
-                let results = attempts.run(batch, cancel).await;
-                // The loop has ended: nobody waits for the result, and the message stays uncommitted.
-                drop(finished.send(results));
+            let wanted = self.wanted.entry(batch.partition).or_insert_with(|| self.unwanted.child_token());
+            work.push(Work {
+                cancel: wanted.clone(),
+                batch,
             });
         }
+        if work.is_empty() {
+            return;
+        }
+        if self.first {
+            self.first = false;
+            self.meters.cold_start(self.process.started.elapsed());
+        }
         self.meters.in_flight(self.core.in_flight());
+        // Batches that begin together share a task, as long as every core gets its share of them.
+        let share = work.len().div_ceil(self.tasks).min(SHARE);
+        while !work.is_empty() {
+            let rest = work.split_off(share.min(work.len()));
+            tokio::spawn(self.attempts.clone().run_all(work, self.finished.clone()));
+            work = rest;
+        }
     }
 
-    fn take_results(&mut self, results: Vec<Finished>) {
-        for result in results {
+    fn take_results(&mut self, results: &mut Vec<Vec<Finished>>) {
+        for result in results.drain(..).flatten() {
             match result {
-                Finished::Done(ticket) => {
-                    self.core.done(ticket);
-                }
-                Finished::Again(ticket, item, at) => {
-                    self.core.again(ticket, item, at);
-                }
+                Finished::Done(ticket) => self.core.done(ticket),
+                Finished::Again(ticket, item, at) => self.core.again(ticket, item, at),
                 Finished::Leave(ticket) => self.core.leave(ticket),
             }
         }
+        self.meters.in_flight(self.core.in_flight());
     }
 }

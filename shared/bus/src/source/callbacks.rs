@@ -1,5 +1,6 @@
 //! librdkafka's callbacks; they run on the polling thread, inside `poll`.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -9,14 +10,14 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
-use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, info, warn};
 
+use super::outbox::Outbox;
 use super::{FromKafka, REVOKE_COMMIT, REVOKE_WAIT};
 use crate::sys;
 
 pub(crate) struct Context {
-    pub events: UnboundedSender<FromKafka>,
+    pub outbox: Arc<Outbox>,
     pub topic: String,
     pub closing: AtomicBool,
     pub paused: AtomicBool,
@@ -38,13 +39,12 @@ impl Context {
 
     fn revoked(&self, consumer: &BaseConsumer<Self>, taken: Vec<i32>) {
         if consumer.assignment_lost() {
-            drop(self.events.send(FromKafka::Lost(taken)));
+            self.outbox.say(FromKafka::Lost(taken));
             return;
         }
         let (reply, answer) = mpsc::sync_channel(1);
-        if self.events.send(FromKafka::Revoked { partitions: taken, reply }).is_err() {
-            return;
-        }
+        self.outbox.say(FromKafka::Revoked { partitions: taken, reply });
+        // A loop that has ended has dropped the other end of the reply, which ends the wait at once.
         let Ok(offsets) = answer.recv_timeout(REVOKE_WAIT + Duration::from_millis(500)) else {
             return;
         };
@@ -105,9 +105,9 @@ impl ConsumerContext for Context {
         match rebalance {
             Rebalance::Assign(tpl) => {
                 self.assigned.store(true, Ordering::Relaxed);
-                drop(self.events.send(FromKafka::Assigned(partitions(tpl))));
+                self.outbox.say(FromKafka::Assigned(partitions(tpl)));
             }
-            Rebalance::Error(e) => drop(self.events.send(FromKafka::Error(e.clone()))),
+            Rebalance::Error(e) => self.outbox.say(FromKafka::Error(e.clone())),
             Rebalance::Revoke(_) => {}
         }
     }
@@ -127,7 +127,7 @@ impl ConsumerContext for Context {
             }
             Err(e) => Err(e.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
         };
-        drop(self.events.send(FromKafka::Committed(committed)));
+        self.outbox.say(FromKafka::Committed(committed));
     }
 }
 

@@ -2,11 +2,13 @@
 //! process drains, so that librdkafka's callbacks run whatever the handlers do.
 
 mod callbacks;
-mod weight;
+mod outbox;
+mod record;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
@@ -17,8 +19,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, warn};
 
 use callbacks::{Context, NO_END, list};
-pub(crate) use weight::Weighed;
-use weight::Weights;
+use outbox::Outbox;
+pub(crate) use record::Record;
+use record::Weights;
 
 use crate::{GroupProtocol, KafkaConfig, sys};
 
@@ -28,14 +31,22 @@ pub(crate) const REVOKE_WAIT: Duration = Duration::from_secs(2);
 const REVOKE_COMMIT: Duration = Duration::from_secs(1);
 /// How long leaving the group may take.
 const CLOSE: Duration = Duration::from_secs(2);
-/// How soon a command is seen while no message comes.
-const POLL: Duration = Duration::from_millis(10);
-/// Bytes of messages held before fetching pauses; it goes on at half.
-const HELD_BYTES: usize = 32 * 1024 * 1024;
+/// The thread looks around this often although nothing has woken it.
+const IDLE: Duration = Duration::from_millis(500);
+/// How often it looks whether fetching may go on.
+const PAUSED: Duration = Duration::from_millis(10);
+/// Bytes of messages held before the thread takes no more; it goes on at half.
+const HELD_BYTES: usize = 8 * 1024 * 1024;
+/// A bound that is met for longer than this is met by pausing. Pausing throws away what librdkafka has fetched ahead,
+/// so a handler that is only a little slower than the broker is waited for.
+const HOLD_OFF: Duration = Duration::from_millis(200);
+/// How soon the thread looks again while it waits for the loop to let go of messages.
+const HOLD_OFF_STEP: Duration = Duration::from_millis(1);
 
 /// Everything that librdkafka has to say, in one order.
 pub(crate) enum FromKafka {
-    Record(Weighed),
+    /// Messages in the order in which they came.
+    Records(Vec<Record>),
     /// All up to `end` has been delivered, and there is nothing more. What takes offsets without being a message, as
     /// transaction markers do, lies before `end`.
     EndOfPartition {
@@ -71,6 +82,7 @@ pub(crate) enum ToKafka {
 /// The running thread.
 pub(crate) struct Source {
     commands: mpsc::Sender<ToKafka>,
+    thread: JoinHandle<()>,
 }
 
 impl Source {
@@ -81,8 +93,9 @@ impl Source {
     /// When librdkafka refuses the configuration, or there is no thread to be had.
     pub fn start(kafka: &KafkaConfig, worker: &str, max_messages: usize, events: UnboundedSender<FromKafka>) -> anyhow::Result<Self> {
         let topic = kafka.name(worker);
+        let outbox = Arc::new(Outbox::new(events));
         let context = Context {
-            events: events.clone(),
+            outbox: outbox.clone(),
             topic: topic.clone(),
             closing: AtomicBool::new(false),
             paused: AtomicBool::new(false),
@@ -94,15 +107,17 @@ impl Source {
         let thread = Thread {
             consumer,
             topic,
-            events,
+            outbox,
             inbox,
             held: Arc::new(Weights::default()),
             max_messages,
+            full_since: None,
             paused: false,
             stopped: false,
+            scratch: Vec::new(),
         };
-        std::thread::Builder::new().name("kafka".to_owned()).spawn(move || thread.run())?;
-        Ok(Self { commands })
+        let thread = thread::Builder::new().name("kafka".to_owned()).spawn(move || thread.run())?;
+        Ok(Self { commands, thread })
     }
 
     /// Asks the thread for something. A thread that has ended has said so with [`FromKafka::Closed`].
@@ -110,6 +125,7 @@ impl Source {
         if self.commands.send(command).is_err() {
             debug!("the kafka thread has ended");
         }
+        self.thread.thread().unpark();
     }
 }
 
@@ -144,66 +160,102 @@ fn consumer_config(kafka: &KafkaConfig, worker: &str) -> ClientConfig {
 struct Thread {
     consumer: BaseConsumer<Context>,
     topic: String,
-    events: UnboundedSender<FromKafka>,
+    outbox: Arc<Outbox>,
     inbox: mpsc::Receiver<ToKafka>,
     held: Arc<Weights>,
     max_messages: usize,
+    /// Since when the loop has held too much.
+    full_since: Option<Instant>,
     paused: bool,
     stopped: bool,
+    /// Where a message's parts are joined.
+    scratch: Vec<u8>,
 }
 
 impl Thread {
     fn run(mut self) {
-        // Waiting here costs nothing: librdkafka finds the group's coordinator meanwhile, by itself.
-        if matches!(self.inbox.recv(), Ok(ToKafka::Join)) && self.joined() {
-            self.poll_until_closed();
+        let me = thread::current();
+        self.consumer.set_nonempty_callback(move || me.unpark());
+        while self.obey() {
+            self.mind_the_bound();
+            if self.full_since.is_some() && !self.paused {
+                thread::park_timeout(HOLD_OFF_STEP);
+                continue;
+            }
+            self.take_batch();
+            if !sys::has_more(&self.consumer) {
+                // Woken by a command, or by librdkafka when there is something again; by time when the loop lets go.
+                thread::park_timeout(if self.full_since.is_some() { PAUSED } else { IDLE });
+            }
         }
         self.close();
     }
 
-    fn joined(&self) -> bool {
-        let joined = self.consumer.subscribe(&[&self.topic]);
-        joined.map_err(|e| self.say(FromKafka::Error(e))).is_ok()
-    }
-
-    fn poll_until_closed(&mut self) {
+    /// Does what the loop has asked for; `false` when that is to leave.
+    fn obey(&mut self) -> bool {
         loop {
             match self.inbox.try_recv() {
-                // There is one topic, and it is joined once.
-                Ok(ToKafka::Join) | Err(mpsc::TryRecvError::Empty) => {}
+                Ok(ToKafka::Join) => {
+                    if let Err(e) = self.consumer.subscribe(&[&self.topic]) {
+                        self.say(FromKafka::Error(e));
+                        return false;
+                    }
+                }
                 Ok(ToKafka::Commit(offsets)) => self.commit(&offsets),
                 Ok(ToKafka::Stop) => {
                     self.stopped = true;
                     self.pause();
                 }
-                Ok(ToKafka::Close) | Err(mpsc::TryRecvError::Disconnected) => break,
+                Ok(ToKafka::Close) | Err(mpsc::TryRecvError::Disconnected) => return false,
+                Err(mpsc::TryRecvError::Empty) => return true,
             }
-            self.mind_the_bound();
-            match self.consumer.poll(POLL) {
-                Some(Ok(message)) => self.say(FromKafka::Record(Weighed::new(message.detach(), self.held.clone()))),
+        }
+    }
+
+    /// Takes what is at hand, as far as it fits one batch.
+    fn take_batch(&mut self) {
+        loop {
+            match self.consumer.poll(Duration::ZERO) {
+                Some(Ok(message)) => {
+                    if self.outbox.add(Record::new(&message, &mut self.scratch, &self.held)) {
+                        break;
+                    }
+                }
                 Some(Err(e @ KafkaError::PartitionEOF(partition))) => match self.consumer.context().take_end() {
                     Some(end) => self.say(FromKafka::EndOfPartition { partition, end }),
                     None => self.say(FromKafka::Error(e)),
                 },
                 Some(Err(e)) => self.say(FromKafka::Error(e)),
-                None => {}
+                None => break,
             }
         }
+        self.outbox.send();
     }
 
-    /// The loop may have ended already; then nobody needs to know.
     fn say(&self, event: FromKafka) {
-        drop(self.events.send(event));
+        self.outbox.say(event);
     }
 
+    /// Stops taking messages when the loop holds too much: at first by not asking librdkafka, whose own queue then
+    /// fills up and is bounded, and when that lasts by pausing, because callbacks want their turn.
     fn mind_the_bound(&mut self) {
         if self.consumer.context().assigned.swap(false, Ordering::Relaxed) && self.paused {
             self.pause();
         }
-        if !self.paused && self.held.above(self.max_messages, HELD_BYTES) {
-            self.pause();
-        } else if self.paused && !self.stopped && !self.held.above(self.max_messages / 2, HELD_BYTES / 2) {
-            self.resume();
+        if self.stopped {
+            self.full_since = None;
+            return;
+        }
+        match self.full_since {
+            None if self.held.above(self.max_messages, HELD_BYTES) => self.full_since = Some(Instant::now()),
+            Some(_) if !self.held.above(self.max_messages / 2, HELD_BYTES / 2) => {
+                self.full_since = None;
+                if self.paused {
+                    self.resume();
+                }
+            }
+            Some(since) if !self.paused && since.elapsed() > HOLD_OFF => self.pause(),
+            _ => {}
         }
     }
 

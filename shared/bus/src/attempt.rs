@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
-use messages::{Envelope, Event, Payload};
+use messages::{Envelope, Event, Payload, TraceParent};
+use opentelemetry::KeyValue;
+use opentelemetry::trace::SpanKind;
+use runtime::telemetry::{Span, Traces};
 use tokio::sync::OnceCell;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +49,7 @@ pub(crate) struct Attempts<W> {
     /// Made when the first event is to be published: a start from zero does not wait for it.
     pub producer: OnceCell<Producer>,
     pub meters: Meters,
+    pub traces: Traces,
 }
 
 /// A batch on its way to the handler.
@@ -81,8 +85,13 @@ impl<W: Worker> Attempts<W> {
         let (mut items, mut events) = (Vec::new(), Vec::new());
         for (ticket, item) in batch.items {
             match decode::<W::Payload>(&item.record.record) {
-                Ok(event) => {
-                    items.push((ticket, item));
+                Ok(mut event) => {
+                    let span = self.span(&event.envelope, &item);
+                    // What the message leads to is below its span; without tracing, below what led to it.
+                    if let Some(place) = span.place().and_then(TraceParent::at) {
+                        event.envelope.trace = place;
+                    }
+                    items.push((ticket, item, span));
                     events.push(event);
                 }
                 Err(reason) => finished.push(self.settle(ticket, item, None, Attempted::Undecodable(reason), &ctx).await),
@@ -92,11 +101,34 @@ impl<W: Worker> Attempts<W> {
             return finished;
         }
         let outcomes = self.handle(&events, &ctx).await;
-        for ((ticket, item), (event, outcome)) in items.into_iter().zip(events.iter().zip(outcomes)) {
-            let span = span_of(&event.envelope);
-            finished.push(self.settle(ticket, item, Some(event), outcome, &ctx).instrument(span).await);
+        for ((ticket, item, mut span), (event, outcome)) in items.into_iter().zip(events.iter().zip(outcomes)) {
+            if let Some(kind) = outcome.error_type() {
+                span.failed(kind);
+            }
+            let lines = span_of(&event.envelope);
+            finished.push(self.settle(ticket, item, Some(event), outcome, &ctx).instrument(lines).await);
         }
         finished
+    }
+
+    /// The span of one attempt at a message, below the span that sent it.
+    fn span(&self, envelope: &Envelope, item: &Item<Held>) -> Span {
+        self.traces.span(SpanKind::Consumer, Some(envelope.trace.place()), || {
+            let (record, topic) = (&item.record.record, self.kafka.name(W::NAME));
+            let attributes = vec![
+                KeyValue::new("messaging.system", "kafka"),
+                KeyValue::new("messaging.operation.type", "process"),
+                KeyValue::new("messaging.operation.name", "process"),
+                KeyValue::new("messaging.destination.name", topic.clone()),
+                KeyValue::new("messaging.destination.partition.id", record.partition.to_string()),
+                KeyValue::new("messaging.consumer.group.name", topic.clone()),
+                KeyValue::new("messaging.kafka.offset", record.offset),
+                KeyValue::new("messaging.message.id", envelope.id.to_string()),
+                KeyValue::new("cloudevents.event_type", envelope.event_type.clone()),
+                KeyValue::new("libertum.attempt", i64::from(item.attempts)),
+            ];
+            (format!("process {topic}"), attributes)
+        })
     }
 
     async fn handle(&self, events: &[Event<W::Payload>], ctx: &Context) -> Vec<Attempted> {
@@ -265,7 +297,7 @@ impl<W: Worker> Attempts<W> {
 
     async fn producer(&self) -> anyhow::Result<&Producer> {
         self.producer
-            .get_or_try_init(|| async { Ok(Producer::new(&self.kafka, W::NAME)?) })
+            .get_or_try_init(|| async { Ok(Producer::new(&self.kafka, W::NAME)?.traced(self.traces.clone())) })
             .await
     }
 }

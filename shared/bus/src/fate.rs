@@ -148,6 +148,21 @@ pub(crate) enum Attempted {
     Undecodable(String),
 }
 
+impl Attempted {
+    /// What kind of error it is, for whoever counts and traces; `None` when the message is handled.
+    pub fn error_type(&self) -> Option<&'static str> {
+        match self {
+            Self::Handled(Ok(_)) => None,
+            Self::Handled(Err(Failure::Unavailable(_))) => Some("unavailable"),
+            Self::Handled(Err(Failure::Rejected { .. })) => Some("rejected"),
+            Self::Handled(Err(Failure::Failed(_))) => Some("failed"),
+            Self::Handled(Err(Failure::Cancelled)) => Some("cancelled"),
+            Self::Panicked(_) => Some("panic"),
+            Self::Undecodable(_) => Some("decode"),
+        }
+    }
+}
+
 fn again(class: DeadClass, error: String, attempt: u32, policy: &RetryPolicy, random: f64) -> Fate {
     if attempt + 1 < policy.attempts {
         Fate::Retry {

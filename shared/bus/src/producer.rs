@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use messages::Outgoing;
+use messages::{Outgoing, TraceParent};
+use opentelemetry::KeyValue;
+use opentelemetry::trace::SpanKind;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use runtime::telemetry::{Span, Traces};
 
 use crate::KafkaConfig;
 
@@ -29,6 +32,7 @@ pub struct SendError {
 pub struct Producer {
     inner: FutureProducer,
     prefix: Arc<str>,
+    traces: Traces,
 }
 
 impl Producer {
@@ -48,7 +52,13 @@ impl Producer {
         Ok(Self {
             inner: c.create()?,
             prefix: config.topic_prefix.as_str().into(),
+            traces: Traces::default(),
         })
+    }
+
+    /// The same, with a span for every event that it sends.
+    pub fn traced(self, traces: Traces) -> Self {
+        Self { traces, ..self }
     }
 
     /// Sends an event and waits until every in-sync replica has it.
@@ -56,17 +66,37 @@ impl Producer {
     /// # Errors
     /// [`SendError`] when that is not known within 20 s.
     pub async fn send(&self, event: &Outgoing) -> Result<(), SendError> {
-        let headers = event.headers().iter().fold(OwnedHeaders::new_with_capacity(10), |h, (key, value)| {
+        let topic = format!("{}{}", self.prefix, event.topic);
+        let mut span = self.span(&topic, event);
+        let trace = span.place().and_then(TraceParent::at).unwrap_or(event.envelope.trace);
+        let headers = event.headers_from(trace);
+        let headers = headers.iter().fold(OwnedHeaders::new_with_capacity(10), |h, (key, value)| {
             h.insert(Header { key, value: Some(value) })
         });
-        let topic = format!("{}{}", self.prefix, event.topic);
-        self.send_record(
-            FutureRecord::to(&topic)
-                .key(event.key().as_bytes())
-                .payload(event.value.as_slice())
-                .headers(headers),
-        )
-        .await
+        let record = FutureRecord::to(&topic)
+            .key(event.key().as_bytes())
+            .payload(event.value.as_slice())
+            .headers(headers);
+        let sent = self.send_record(record).await;
+        if sent.is_err() {
+            span.failed("not acknowledged");
+        }
+        sent
+    }
+
+    fn span(&self, topic: &str, event: &Outgoing) -> Span {
+        let parent = Some(event.envelope.trace.place());
+        self.traces.span(SpanKind::Producer, parent, || {
+            let attributes = vec![
+                KeyValue::new("messaging.system", "kafka"),
+                KeyValue::new("messaging.operation.type", "send"),
+                KeyValue::new("messaging.operation.name", "send"),
+                KeyValue::new("messaging.destination.name", topic.to_owned()),
+                KeyValue::new("messaging.message.id", event.envelope.id.to_string()),
+                KeyValue::new("cloudevents.event_type", event.envelope.event_type.clone()),
+            ];
+            (format!("send {topic}"), attributes)
+        })
     }
 
     /// Sends a record as it is, to the topic by its whole name: dead letters and what is put back from them.

@@ -33,6 +33,7 @@ pub struct Envelope {
     pub tenant: Tenant,
     /// The Kafka key, by which events are kept in order: `tenant/asset id`, or the cluster's name for backups.
     pub partition_key: String,
+    /// What led to the event; where there is tracing, the span of whoever handles or sends it.
     pub trace: TraceParent,
 }
 
@@ -188,7 +189,7 @@ impl Outgoing {
             time,
             tenant: cause.tenant.clone(),
             partition_key: cause.partition_key.clone(),
-            trace: cause.trace.child(),
+            trace: cause.trace,
         };
         Self {
             topic: M::TOPIC,
@@ -204,6 +205,11 @@ impl Outgoing {
 
     /// The headers in the order in which they are written.
     pub fn headers(&self) -> [(&'static str, String); 10] {
+        self.headers_from(self.envelope.trace)
+    }
+
+    /// The headers of an event that is sent by this span.
+    pub fn headers_from(&self, span: TraceParent) -> [(&'static str, String); 10] {
         let e = &self.envelope;
         [
             (header::SPEC_VERSION, "1.0".to_owned()),
@@ -215,7 +221,7 @@ impl Outgoing {
             (header::TENANT, e.tenant.to_string()),
             (header::PARTITION_KEY, e.partition_key.clone()),
             (header::CONTENT_TYPE, "application/json".to_owned()),
-            (header::TRACE_PARENT, e.trace.to_string()),
+            (header::TRACE_PARENT, span.to_string()),
         ]
     }
 }

@@ -22,12 +22,14 @@ impl TraceParent {
         }
     }
 
-    /// A new span in the same trace.
-    pub fn child(self) -> Self {
-        Self {
-            span_id: span_id(),
-            ..self
-        }
+    /// The place with this trace id, span id and flags. `None` when an id is zero, which the standard forbids.
+    pub fn at((trace_id, span_id, flags): (u128, u64, u8)) -> Option<Self> {
+        (trace_id != 0 && span_id != 0).then_some(Self { trace_id, span_id, flags })
+    }
+
+    /// Its trace id, span id and flags.
+    pub fn place(self) -> (u128, u64, u8) {
+        (self.trace_id, self.span_id, self.flags)
     }
 
     /// The trace id, 32 lower-case hexadecimal digits.
@@ -80,12 +82,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_child_stays_in_its_trace() {
-        let parent: TraceParent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap();
-        let child = parent.child();
-        assert_eq!(child.trace_id(), "0af7651916cd43dd8448eb211c80319c");
-        assert_ne!(child, parent);
-        assert_eq!(child.to_string().parse::<TraceParent>().unwrap(), child);
+    fn a_place_survives_the_wire() {
+        let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let given: TraceParent = text.parse().unwrap();
+        assert_eq!(given.trace_id(), "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(TraceParent::at(given.place()), Some(given));
+        assert_eq!(given.to_string(), text);
+        assert_eq!(TraceParent::root().to_string().len(), text.len());
+        assert_eq!(TraceParent::at((0, 1, 1)), None);
     }
 
     #[test]

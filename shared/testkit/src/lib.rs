@@ -5,6 +5,7 @@
 
 mod anvil;
 mod cleanup;
+mod collector;
 mod ledger;
 mod mongod;
 mod outcome;
@@ -15,12 +16,13 @@ mod scaler;
 mod topics;
 
 pub use anvil::{Anvil, Chain};
+pub use collector::{Collector, SeenPoint, SeenSpan};
 pub use ledger::{MemoryLedger, assert_keeps_books};
 pub use mongod::Mongod;
 pub use outcome::WORKERS;
 pub use own_stack::OwnStack;
 pub use pool::{Pool, RECIPIENT, Submitted, UNITS};
-pub use program::{Program, until};
+pub use program::{Program, spawn as start_program, until};
 pub use scaler::{Job, Scaler};
 pub use topics::Seen;
 

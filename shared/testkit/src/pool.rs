@@ -61,7 +61,17 @@ impl Pool {
     /// # Panics
     /// When any of it cannot be had.
     pub async fn start() -> Self {
-        Self::start_in(Corner::new(), Node::Own(Anvil::start())).await
+        Self::start_with(&[]).await
+    }
+
+    /// The same with these settings for all its processes.
+    ///
+    /// # Panics
+    /// When any of it cannot be had.
+    pub async fn start_with(settings: &[(&str, &str)]) -> Self {
+        let mut corner = Corner::new();
+        settings.iter().for_each(|(name, value)| corner.set(name, *value));
+        Self::start_in(corner, Node::Own(Anvil::start())).await
     }
 
     /// The same on servers that the test may stop, with their chain.
@@ -145,6 +155,23 @@ impl Pool {
     /// What a worker has logged.
     pub fn log(&self, name: &str) -> String {
         std::fs::read_to_string(self.folder.path().join(format!("{name}.log"))).unwrap_or_default()
+    }
+
+    /// Sends one file of the example dossier in this trace; with `close`, the dossier is closed behind it.
+    ///
+    /// # Panics
+    /// When the intake does not take it.
+    #[allow(clippy::expect_used)]
+    pub async fn upload(&self, asset: &str, (file, media_type): (&str, &str), close: bool, traceparent: &str) -> Value {
+        let bytes = std::fs::read(repository("docs/examples/dossier").join(file)).expect("the example dossier is there");
+        let request = self
+            .http
+            .post(format!("{}/v1/assets/{asset}/documents?close={close}", self.url))
+            .header("idempotency-key", format!("{asset}-{file}"))
+            .header("content-type", media_type)
+            .header("traceparent", traceparent)
+            .body(bytes);
+        self.accepted(request, None).await.0
     }
 
     /// Sends the example dossier for an asset and closes it.

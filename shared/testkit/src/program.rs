@@ -81,8 +81,11 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// Starts a program; what it says is appended to `NAME.log` in the folder.
+///
+/// # Panics
+/// When it is not built or does not start.
 #[allow(clippy::expect_used)]
-pub(crate) fn spawn(corner: &Corner, name: &str, args: &[&str], folder: &Path) -> Program {
+pub fn spawn(corner: &Corner, name: &str, args: &[&str], folder: &Path) -> Program {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)

@@ -10,6 +10,10 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use messages::TraceParent;
+use opentelemetry::KeyValue;
+use opentelemetry::trace::SpanKind;
+use runtime::telemetry::{Span, Traces};
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{Instrument as _, error, info, info_span};
@@ -34,10 +38,11 @@ const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+
 struct Around {
     places: Semaphore,
     metrics: DoorMetrics,
+    traces: Traces,
 }
 
 /// All routes, described and joined. `max_requests` are handled at one time; more are refused.
-pub fn router(door: Arc<Door>, reads: Arc<Reads>, metrics: DoorMetrics, max_requests: usize) -> Router {
+pub fn router(door: Arc<Door>, reads: Arc<Reads>, metrics: DoorMetrics, traces: Traces, max_requests: usize) -> Router {
     let (routes, api) = described(door, reads);
     // The description is the same for the whole life of the process.
     let description = axum::body::Bytes::from(views::to_json(&api));
@@ -45,6 +50,7 @@ pub fn router(door: Arc<Door>, reads: Arc<Reads>, metrics: DoorMetrics, max_requ
     let around = Around {
         places: Semaphore::new(max_requests),
         metrics,
+        traces,
     };
     routes
         .route("/openapi.json", get(move || async move { (json, description) }))
@@ -92,7 +98,7 @@ async fn around_all(State(around): State<Arc<Around>>, request: Request, next: N
         .extensions()
         .get::<MatchedPath>()
         .map_or("none".to_owned(), |m| m.as_str().to_owned());
-    let trace = headers::trace(request.headers());
+    let (mut traced, trace) = trace_of(&around.traces, &request, &route);
     let span = info_span!("request", request.id = id, http.route = route, http.method = %request.method(), trace_id = trace.trace_id());
     let request = with_body(request, trace, &around.metrics);
     let response = match around.places.try_acquire() {
@@ -106,12 +112,31 @@ async fn around_all(State(around): State<Arc<Around>>, request: Request, next: N
     let response = finished(response, &path, &id);
     let (status, took) = (response.status().as_u16(), begun.elapsed());
     around.metrics.answered(&route, status, took);
+    traced.note(|| KeyValue::new("http.response.status_code", i64::from(status)));
+    if status >= 500 {
+        traced.failed("5xx");
+    }
     span.in_scope(|| info!(http.status = status, elapsed_ms = took.as_millis() as u64, "answered"));
     response
 }
 
+/// The span of a request and its place: below the client's, else the root of a trace of its own.
+fn trace_of(traces: &Traces, request: &Request, route: &str) -> (Span, TraceParent) {
+    let given = headers::trace(request.headers());
+    let span = traces.span(SpanKind::Server, given.map(TraceParent::place), || {
+        let method = request.method().as_str();
+        let attributes = vec![
+            KeyValue::new("http.request.method", method.to_owned()),
+            KeyValue::new("http.route", route.to_owned()),
+        ];
+        (format!("{method} {route}"), attributes)
+    });
+    let own = span.place().and_then(TraceParent::at);
+    (span, own.or(given).unwrap_or_else(TraceParent::root))
+}
+
 /// Keeps one trace for the whole request, and counts and, when nobody reads it, reads off the body.
-fn with_body(request: Request, trace: messages::TraceParent, metrics: &DoorMetrics) -> Request {
+fn with_body(request: Request, trace: TraceParent, metrics: &DoorMetrics) -> Request {
     let (mut parts, body) = request.into_parts();
     parts.extensions.insert(headers::Trace(trace));
     let metrics = metrics.clone();

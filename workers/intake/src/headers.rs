@@ -98,10 +98,9 @@ pub fn trace_of(extensions: &axum::http::Extensions) -> TraceParent {
     extensions.get::<Trace>().map_or_else(TraceParent::root, |t| t.0)
 }
 
-/// The trace that the client is in, or a new one. What the standard does not allow counts as absent.
-pub fn trace(headers: &HeaderMap) -> TraceParent {
-    let given = headers.get(TRACE_PARENT).and_then(|v| v.to_str().ok()?.parse().ok());
-    given.map_or_else(TraceParent::root, TraceParent::child)
+/// The trace that the client is in. What the standard does not allow counts as absent.
+pub fn trace(headers: &HeaderMap) -> Option<TraceParent> {
+    headers.get(TRACE_PARENT)?.to_str().ok()?.parse().ok()
 }
 
 /// The file's name in `Content-Disposition` (RFC 6266): `filename*` before `filename`.

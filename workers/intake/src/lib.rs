@@ -53,6 +53,7 @@ pub async fn serve(process: &Process, config: &Config, listener: TcpListener) ->
     let cache = Cache::new(&config.cache)?;
     let blobs = Blobs::new(&config.blob)?;
     let producer = Producer::new(&config.kafka, SERVICE.name).context("the Kafka producer")?;
+    let producer = producer.traced(process.traces.clone());
     let gate = Arc::new(gate::Gate::new(config, &cache)?);
     let cut = CancellationToken::new();
     let door = door::Door::new(config, gate.clone(), blobs.clone(), cache.clone(), producer.clone(), cut.clone());
@@ -63,7 +64,13 @@ pub async fn serve(process: &Process, config: &Config, listener: TcpListener) ->
         blobs,
     };
     let metrics = metrics::DoorMetrics::new(&meter);
-    let app = app::router(Arc::new(door), Arc::new(reads), metrics, config.limits.max_requests);
+    let app = app::router(
+        Arc::new(door),
+        Arc::new(reads),
+        metrics,
+        process.traces.clone(),
+        config.limits.max_requests,
+    );
     info!(addr = %listener.local_addr()?, "taking requests");
     process.health.set_ready(true);
     let unready = tokio::spawn({

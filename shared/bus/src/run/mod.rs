@@ -110,6 +110,7 @@ where
         signature: format!("{}@{}", W::NAME, process.service.version),
         producer: OnceCell::new(),
         meters: meters.clone(),
+        traces: process.traces.clone(),
     });
     let (finished, results) = mpsc::unbounded_channel();
     let now = Instant::now();

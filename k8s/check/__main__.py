@@ -6,6 +6,7 @@ import sys
 import time
 
 import capacity
+import monitoring
 import promises
 import teeth
 from policy import POLICIES
@@ -40,6 +41,8 @@ def all_of_it():
     for what, found in promises.every(worlds):
         test(what, found)
     for what, found in teeth.every(worlds):
+        test(what, found)
+    for what, found in monitoring.every():
         test(what, found)
     test("the platform and two intake pods fit three nodes of 2 cores and 8 GB", capacity.problems(worlds["production"]))
     print(f"{time.monotonic() - begin:.1f} s")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import yaml
 
-from world import World, cpu, get, memory, name
+from world import ROOT, World, cpu, get, memory, name
 
 HERE = Path(__file__).parent
 NODES = 3
@@ -20,6 +20,9 @@ def asked(world: World):
         yield f"libertum/{name(pod.owner)}", pods, sum(cpu(m["cpu"]) for m in mine), sum(memory(m["memory"]) for m in mine)
     for row in yaml.safe_load((HERE / "platform-requests.yaml").read_text()):
         pods = NODES if row["pods"] == "each node" else row["pods"]
+        if "values" in row:
+            values = yaml.safe_load((ROOT / "k8s" / row["values"]).read_text())
+            row = {**row, **get(values, row["at"] + ".requests")}
         yield row["name"], pods, cpu(row["cpu"]), memory(row["memory"])
 
 

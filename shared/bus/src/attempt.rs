@@ -16,6 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
+use crate::breaker::Breaker;
 use crate::core::{Batch, Item, Ticket};
 use crate::dead::Letter;
 use crate::fate::{Attempted, Fate, decide};
@@ -27,14 +28,39 @@ use crate::{Burial, Clock, Emit, Failure, KafkaConfig, Producer, RetryPolicy, Wo
 /// What the loop holds of a message.
 pub(crate) struct Held {
     pub record: Record,
-    pub first_failure: Option<Timestamp>,
+    /// Attempts that failed; those that found something unavailable are not among them.
+    failures: u32,
+    first_failure: Option<Timestamp>,
+    /// The breaker has counted its dead letter.
+    counted: bool,
+}
+
+impl Held {
+    pub fn new(record: Record) -> Self {
+        Self {
+            record,
+            failures: 0,
+            first_failure: None,
+            counted: false,
+        }
+    }
 }
 
 /// What became of a message.
 pub(crate) enum Finished {
     Done(Ticket),
-    Again(Ticket, Item<Held>, Instant),
+    /// Dead-lettered.
+    Buried(Ticket),
+    Again {
+        ticket: Ticket,
+        item: Box<Item<Held>>,
+        at: Instant,
+        /// Because something that it needs is down.
+        unavailable: bool,
+    },
     Leave(Ticket),
+    /// One dead letter too many: it was not written, and the message stays.
+    Refused(Ticket),
 }
 
 /// Everything an attempt needs; shared by all.
@@ -50,6 +76,7 @@ pub(crate) struct Attempts<W> {
     pub producer: OnceCell<Producer>,
     pub meters: Meters,
     pub traces: Traces,
+    pub breaker: Breaker,
 }
 
 /// A batch on its way to the handler.
@@ -164,9 +191,10 @@ impl<W: Worker> Attempts<W> {
         outcome: Attempted,
         ctx: &Context,
     ) -> Finished {
-        match decide(outcome, item.attempts, &self.retry, rand::random()) {
+        match decide(outcome, item.attempts, item.record.failures, &self.retry, rand::random()) {
             Fate::Done { emit, rejected } => match self.publish(&emit).await {
                 Ok(()) => {
+                    self.breaker.done();
                     let (partition, offset) = (ticket.partition, item.offset);
                     match rejected {
                         Some(reason) => {
@@ -204,6 +232,7 @@ impl<W: Worker> Attempts<W> {
                 unavailable: false,
                 error,
             } => {
+                item.record.failures += 1;
                 item.record.first_failure.get_or_insert_with(|| self.clock.now());
                 self.again(ticket, item, after, Counted::Retried, &error)
             }
@@ -231,12 +260,21 @@ impl<W: Worker> Attempts<W> {
             error,
             "message will be tried again"
         );
-        Finished::Again(ticket, item, Instant::now() + after)
+        Finished::Again {
+            ticket,
+            item: Box::new(item),
+            at: Instant::now() + after,
+            unavailable: counted == Counted::Unavailable,
+        }
     }
 
     /// Writes a dead letter, once whoever waits for the message has been told. What cannot be told or written now is
     /// tried again; the message is not done before.
-    async fn bury(&self, ticket: Ticket, item: Item<Held>, event: Option<&Event<W::Payload>>, why: Burial, ctx: &Context) -> Finished {
+    async fn bury(&self, ticket: Ticket, mut item: Item<Held>, event: Option<&Event<W::Payload>>, why: Burial, ctx: &Context) -> Finished {
+        if !item.record.counted && !self.breaker.permits(self.clock.now()).await {
+            return Finished::Refused(ticket);
+        }
+        item.record.counted = true;
         match self.try_bury(&item, event, &why, ctx).await {
             Ok(()) => {
                 self.meters.fate(Counted::Dead);
@@ -248,7 +286,7 @@ impl<W: Worker> Attempts<W> {
                     error = why.error,
                     "message dead-lettered"
                 );
-                Finished::Done(ticket)
+                Finished::Buried(ticket)
             }
             Err(e) => {
                 let after = self.retry.wait(ctx.attempt, rand::random());

@@ -53,6 +53,8 @@ pub enum DeadClass {
     Handle,
     /// The handler panicked until the attempts were used up.
     Panic,
+    /// The process ended, more than once, while this message alone was in its hands.
+    Poison,
 }
 
 impl DeadClass {
@@ -61,6 +63,7 @@ impl DeadClass {
             Self::Decode => "decode",
             Self::Handle => "handle",
             Self::Panic => "panic",
+            Self::Poison => "poison",
         }
     }
 }
@@ -116,8 +119,8 @@ impl RetryPolicy {
 }
 
 /// Decides a message's fate. Every outcome of an attempt is matched: a new kind of failure does not compile until
-/// somebody has chosen what it means. `attempt` counts from 0.
-pub(crate) fn decide(outcome: Attempted, attempt: u32, policy: &RetryPolicy, random: f64) -> Fate {
+/// somebody has chosen what it means. `attempt` counts from 0, and `failures` those attempts before it that failed.
+pub(crate) fn decide(outcome: Attempted, attempt: u32, failures: u32, policy: &RetryPolicy, random: f64) -> Fate {
     match outcome {
         Attempted::Handled(Ok(emit)) => Fate::Done { emit, rejected: None },
         Attempted::Handled(Err(Failure::Rejected { emit, reason })) => Fate::Done {
@@ -129,9 +132,9 @@ pub(crate) fn decide(outcome: Attempted, attempt: u32, policy: &RetryPolicy, ran
             unavailable: true,
             error: format!("{e:#}"),
         },
-        Attempted::Handled(Err(Failure::Failed(e))) => again(DeadClass::Handle, format!("{e:#}"), attempt, policy, random),
+        Attempted::Handled(Err(Failure::Failed(e))) => again(DeadClass::Handle, format!("{e:#}"), failures, policy, random),
         Attempted::Handled(Err(Failure::Cancelled)) => Fate::Leave,
-        Attempted::Panicked(text) => again(DeadClass::Panic, text, attempt, policy, random),
+        Attempted::Panicked(text) => again(DeadClass::Panic, text, failures, policy, random),
         Attempted::Undecodable(text) => Fate::Bury(Burial {
             class: DeadClass::Decode,
             error: text,
@@ -163,10 +166,10 @@ impl Attempted {
     }
 }
 
-fn again(class: DeadClass, error: String, attempt: u32, policy: &RetryPolicy, random: f64) -> Fate {
-    if attempt + 1 < policy.attempts {
+fn again(class: DeadClass, error: String, failures: u32, policy: &RetryPolicy, random: f64) -> Fate {
+    if failures + 1 < policy.attempts {
         Fate::Retry {
-            after: policy.wait(attempt, random),
+            after: policy.wait(failures, random),
             unavailable: false,
             error,
         }
@@ -174,7 +177,7 @@ fn again(class: DeadClass, error: String, attempt: u32, policy: &RetryPolicy, ra
         Fate::Bury(Burial {
             class,
             error,
-            attempts: attempt + 1,
+            attempts: failures + 1,
         })
     }
 }
@@ -184,7 +187,7 @@ mod tests {
     use super::*;
 
     fn fate(outcome: Attempted, attempt: u32) -> Fate {
-        decide(outcome, attempt, &RetryPolicy::default(), 0.5)
+        decide(outcome, attempt, attempt, &RetryPolicy::default(), 0.5)
     }
 
     #[test]
@@ -215,6 +218,13 @@ mod tests {
                 ..
             })
         ));
+    }
+
+    #[test]
+    fn attempts_that_found_something_unavailable_do_not_count_against_a_message() {
+        let failed = Attempted::Handled(Err(Failure::Failed(anyhow::anyhow!("odd"))));
+        let fate = decide(failed, 1000, 0, &RetryPolicy::default(), 0.5);
+        assert!(matches!(fate, Fate::Retry { unavailable: false, .. }), "{fate:?}");
     }
 
     #[test]

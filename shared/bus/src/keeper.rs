@@ -3,11 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use runtime::{Change, Entries, Ledger};
+use runtime::{Change, Entries, Ledger, Tally};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
-
-use crate::meters::Meters;
 
 /// A ledger that promises an answer within half a second, and breaks its promise, is not waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -25,9 +23,9 @@ struct Asked {
 
 impl Keeper {
     /// Ends with the last clone.
-    pub fn start(ledger: Arc<dyn Ledger>, meters: Meters) -> Self {
+    pub fn start(ledger: Arc<dyn Ledger>, tally: Tally) -> Self {
         let (asks, asked) = mpsc::unbounded_channel();
-        tokio::spawn(keep(ledger, meters, asked));
+        tokio::spawn(keep(ledger, tally, asked));
         Self(asks)
     }
 
@@ -45,7 +43,7 @@ impl Keeper {
     }
 }
 
-async fn keep(ledger: Arc<dyn Ledger>, meters: Meters, mut asked: mpsc::UnboundedReceiver<Asked>) {
+async fn keep(ledger: Arc<dyn Ledger>, tally: Tally, mut asked: mpsc::UnboundedReceiver<Asked>) {
     let mut down = false;
     while let Some(Asked { book, changes, answer }) = asked.recv().await {
         let said = match tokio::time::timeout(PATIENCE, ledger.change(&book, &changes)).await {
@@ -56,7 +54,7 @@ async fn keep(ledger: Arc<dyn Ledger>, meters: Meters, mut asked: mpsc::Unbounde
             Ok(_) if down => info!("the ledger answers again"),
             Ok(_) => {}
             Err(error) => {
-                meters.ledger_down();
+                tally.ledger_failures.add(1);
                 if !down {
                     warn!(
                         error,

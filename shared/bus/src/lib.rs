@@ -5,6 +5,7 @@
 
 mod attempt;
 pub mod breaker;
+mod circuit;
 mod config;
 mod core;
 pub mod dead;

@@ -26,6 +26,7 @@ pub(crate) enum Counted {
 #[derive(Default)]
 struct Now {
     in_flight: AtomicU64,
+    circuit: AtomicU64,
     frontier_lag: AtomicU64,
     /// Milliseconds from the loop's start to the arrival of its oldest unfinished message, plus one; 0: there is none.
     oldest: AtomicU64,
@@ -157,6 +158,11 @@ impl Meters {
             n.in_flight.load(Relaxed)
         });
         gauge(
+            "libertum.worker.circuit",
+            "1 while something that handlers need is unavailable and only probes are begun, else 0",
+            |n| n.circuit.load(Relaxed),
+        );
+        gauge(
             "libertum.worker.frontier_lag",
             "messages that were received and may not be committed yet",
             |n| n.frontier_lag.load(Relaxed),
@@ -225,8 +231,8 @@ impl Meters {
         count.add(1);
     }
 
-    pub fn ledger_down(&self) {
-        self.tally.ledger_failures.add(1);
+    pub fn circuit(&self, open: bool) {
+        self.now.circuit.store(u64::from(open), Relaxed);
     }
 
     pub fn cold_start(&self, took: Duration) {

@@ -71,11 +71,7 @@ impl<W: Worker> Loop<W> {
             .key()
             .map_or_else(|| self.hasher.hash_one(record.offset), |key| self.hasher.hash_one(key));
         let (partition, offset) = (record.partition, record.offset);
-        let held = Held {
-            record,
-            first_failure: None,
-        };
-        self.core.record(partition, offset, lane, held);
+        self.core.record(partition, offset, lane, Held::new(record));
     }
 
     /// Answers the thread that waits in the rebalance callback, once nothing is in flight or the time is up.

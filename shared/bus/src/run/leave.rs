@@ -18,7 +18,16 @@ impl<W: Worker> Loop<W> {
     pub(super) async fn leave(&mut self, exit: Exit) -> anyhow::Result<Exit> {
         self.process.health.set_ready(false);
         self.source.ask(ToKafka::Stop);
-        let exit = if self.last_commit().await || exit != Exit::Drained {
+        let attempts = self.attempts.clone();
+        let worked = exit == Exit::Drained && self.process.tally.done.get() > 0;
+        let last_word = async move {
+            attempts.breaker.tell().await;
+            if worked {
+                attempts.breaker.forget_others().await;
+            }
+        };
+        let (committed, ()) = tokio::join!(self.last_commit(), last_word);
+        let exit = if committed || exit != Exit::Drained {
             exit
         } else {
             Exit::NotAcknowledged

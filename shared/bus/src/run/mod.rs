@@ -1,6 +1,7 @@
 //! The loop: from joining the group to the reason to end.
 
 mod events;
+mod guards;
 mod leave;
 mod time;
 
@@ -20,6 +21,7 @@ use tracing::{error, info};
 
 use crate::attempt::{Attempts, Finished, Held, Work};
 use crate::breaker::{Breaker, Trip};
+use crate::circuit::Circuit;
 use crate::core::Core;
 use crate::keeper::Keeper;
 use crate::meters::Meters;
@@ -80,7 +82,7 @@ where
     let max_held = config.max_in_flight.saturating_mul(HELD_PER_FLIGHT).max(W::BATCH * 2);
     let source = Source::start(&config.kafka, W::NAME, max_held, events).context("the Kafka consumer could not be made")?;
     let meters = Meters::new(process, &config.kafka.name(W::NAME));
-    let keeper = Keeper::start(Arc::new(ledger), meters.clone());
+    let keeper = Keeper::start(Arc::new(ledger), process.tally.clone());
     let breaker = Breaker::new(keeper, &config.kafka, W::NAME, process.service.version);
     let join = async {
         if let Some(trip) = breaker.open().await {
@@ -111,6 +113,7 @@ where
         producer: OnceCell::new(),
         meters: meters.clone(),
         traces: process.traces.clone(),
+        breaker,
     });
     let (finished, results) = mpsc::unbounded_channel();
     let now = Instant::now();
@@ -137,6 +140,8 @@ where
         drained_since: None,
         began: now,
         stopping: None,
+        ending: Exit::Drained,
+        circuit: Circuit::new(config.retry),
         first: true,
     };
     process.health.set_ready(true);
@@ -212,6 +217,9 @@ struct Loop<W: Worker> {
     began: Instant,
     /// Since when nothing new is begun, and when what is in flight is cancelled.
     stopping: Option<Stopping>,
+    /// How the process ends when what is in flight has come to an end.
+    ending: Exit,
+    circuit: Circuit,
     first: bool,
 }
 
@@ -266,8 +274,9 @@ impl<W: Worker> Loop<W> {
             return;
         }
         let mut work = Vec::new();
-        while self.core.in_flight() < self.config.max_in_flight {
-            let room = (self.config.max_in_flight - self.core.in_flight()).min(W::BATCH);
+        let limit = self.circuit.limit(Instant::now(), self.config.max_in_flight);
+        while self.core.in_flight() < limit {
+            let room = (limit - self.core.in_flight()).min(W::BATCH);
             let Some(batch) = self.core.next(room) else { break };
             let wanted = self.wanted.entry(batch.partition).or_insert_with(|| self.unwanted.child_token());
             work.push(Work {
@@ -295,9 +304,29 @@ impl<W: Worker> Loop<W> {
     fn take_results(&mut self, results: &mut Vec<Vec<Finished>>) {
         for result in results.drain(..).flatten() {
             match result {
-                Finished::Done(ticket) => self.core.done(ticket),
-                Finished::Again(ticket, item, at) => self.core.again(ticket, item, at),
+                Finished::Done(ticket) => {
+                    self.core.done(ticket);
+                    self.close_circuit();
+                }
+                Finished::Buried(ticket) => {
+                    self.core.done(ticket);
+                }
+                Finished::Again {
+                    ticket,
+                    item,
+                    at,
+                    unavailable,
+                } => {
+                    self.core.again(ticket, *item, at);
+                    if unavailable {
+                        self.open_circuit();
+                    }
+                }
                 Finished::Leave(ticket) => self.core.leave(ticket),
+                Finished::Refused(ticket) => {
+                    self.core.leave(ticket);
+                    self.trip();
+                }
             }
         }
         self.meters.in_flight(self.core.in_flight());

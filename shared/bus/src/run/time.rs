@@ -19,7 +19,7 @@ impl<W: Worker> Loop<W> {
             self.send_commit(now);
         }
         if self.config.max_run.is_some_and(|max| now >= self.began + max) && self.stopping.is_none() {
-            self.stop("the maximum run time is over");
+            self.end_of_time();
         }
         match (self.stopping, self.unassigned_since) {
             (Some(stopping), _) => self.stopped(stopping, now),
@@ -30,7 +30,7 @@ impl<W: Worker> Loop<W> {
 
     fn stopped(&self, Stopping { cancel_at, leave_at }: Stopping, now: Instant) -> Option<Exit> {
         if self.core.in_flight() == 0 {
-            return Some(Exit::Drained);
+            return Some(self.ending);
         }
         if now >= cancel_at {
             self.unwanted.cancel();
@@ -93,6 +93,7 @@ impl<W: Worker> Loop<W> {
         let mut sooner = |at: Option<Instant>| wake = at.map_or(wake, |at| wake.min(at));
         sooner(Some(self.repeat_at).filter(|at| *at > Instant::now()));
         sooner(self.core.next_wake());
+        sooner(self.circuit.probe_at().filter(|at| *at > Instant::now()));
         sooner(self.revoking.as_ref().map(|r| r.until));
         sooner(
             self.stopping
@@ -107,6 +108,7 @@ impl<W: Worker> Loop<W> {
 
     pub(super) fn send_commit(&mut self, now: Instant) {
         self.commit_at = now + COMMIT_EVERY;
+        drop(self.attempts.breaker.tell());
         if matches!(self.commit, Commit::Sent(at) if now < at + LAST_COMMIT) {
             return;
         }

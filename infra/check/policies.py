@@ -217,7 +217,6 @@ def names_are_the_overlays(plan):
         told = yaml.safe_load(file)["data"]
     with open(os.path.join(folder, "settings.env")) as file:
         told |= dict(line.strip().split("=", 1) for line in file if "=" in line and not line.startswith("#"))
-    zone = plan.values("private_dns_zone")[0]["name"] if plan.has("private_dns_zone") else ""
     inside = [r["values"]["name"] for r in plan.all("private_dns_zone") if r["name"] == "inside"][0]
     accounts = {r["index"]: r["values"]["name"] for r in plan.all("storage_account") if "index" in r and isinstance(r["index"], str)}
     privatelink = [r["values"]["address_prefixes"][0] for r in plan.all("subnet") if r.get("index") == "privatelink"][0]
@@ -232,7 +231,7 @@ def names_are_the_overlays(plan):
     }
     for name, value in wanted.items():
         if told.get(name) != value:
-            yield f"the overlay says {name}={told.get(name)}, Terraform makes {value} ({zone})"
+            yield f"the overlay says {name}={told.get(name)}, Terraform makes {value}"
     identities = {f"identity-{r['index']}" for r in plan.all("user_assigned_identity") if r["name"] == "pod"}
     for name in {n for n in told if n.startswith("identity-")} - identities:
         yield f"the overlay wants {name}, which Terraform does not make"

@@ -3,15 +3,15 @@
 locals {
   # service account in the namespace -> what it may do
   pods = {
-    intake     = { namespace = "libertum", account = "intake" }
-    ingestion  = { namespace = "libertum", account = "ingestion" }
-    valuation  = { namespace = "libertum", account = "valuation" }
-    minting    = { namespace = "libertum", account = "minting" }
-    backup     = { namespace = "libertum", account = "backup" }
-    prepare    = { namespace = "libertum", account = "prepare" }
-    secrets    = { namespace = "libertum", account = "secrets" }
-    keda       = { namespace = "kube-system", account = "keda-operator" }
-    monitoring = { namespace = "logging", account = "loki" }
+    intake    = { namespace = "libertum", account = "intake" }
+    ingestion = { namespace = "libertum", account = "ingestion" }
+    valuation = { namespace = "libertum", account = "valuation" }
+    minting   = { namespace = "libertum", account = "minting" }
+    backup    = { namespace = "libertum", account = "backup" }
+    prepare   = { namespace = "libertum", account = "prepare" }
+    secrets   = { namespace = "libertum", account = "secrets" }
+    keda      = { namespace = "kube-system", account = "keda-operator" }
+    loki      = { namespace = "monitoring", account = "loki" }
   }
   # environment of GitHub -> identity: who plans may not apply, who pushes images may do neither.
   workflows = {
@@ -28,6 +28,8 @@ locals {
       "ingestion-documents"   = { who = "ingestion", scope = var.container_ids["documents"], role = "Storage Blob Data Contributor" }
       "backup-backups"        = { who = "backup", scope = var.container_ids["backups"], role = "Storage Blob Data Contributor" }
       "backup-control"        = { who = "backup", scope = var.container_ids["backup-control"], role = "Storage Blob Data Contributor" }
+      "loki-chunks"           = { who = "loki", scope = var.container_ids["loki-chunks"], role = "Storage Blob Data Contributor" }
+      "loki-ruler"            = { who = "loki", scope = var.container_ids["loki-ruler"], role = "Storage Blob Data Contributor" }
       "prepare-inbox"         = { who = "prepare", scope = var.container_ids["inbox"], role = "Storage Blob Data Contributor" }
       "prepare-documents"     = { who = "prepare", scope = var.container_ids["documents"], role = "Storage Blob Data Contributor" }
       "prepare-backups"       = { who = "prepare", scope = var.container_ids["backups"], role = "Storage Blob Data Contributor" }

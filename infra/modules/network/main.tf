@@ -100,7 +100,7 @@ resource "azurerm_public_ip" "entrance" {
 
 # Names inside: the data machine, and the private addresses of Azure's services.
 resource "azurerm_private_dns_zone" "inside" {
-  name                = "${var.name}.libertum.internal"
+  name                = "libertum.internal"
   resource_group_name = var.resource_group_name
   tags                = var.tags
 }

@@ -1,8 +1,10 @@
-# Two accounts: one for documents, one for backups alone, so that whoever may write the one has no right in the other.
+# Three accounts: documents, backups and logs, so that whoever may write the one has no right in the other.
 locals {
   accounts = {
-    documents = { name = "stlibertum${var.environment}", containers = ["inbox", "documents"] }
-    backups   = { name = "stlibertum${var.environment}bkp", containers = ["backups", "backup-control"] }
+    documents = { name = "stlibertum${var.environment}", containers = ["inbox", "documents"], replication = var.replication }
+    backups   = { name = "stlibertum${var.environment}bkp", containers = ["backups", "backup-control"], replication = var.replication }
+    # Loki's: its own retention deletes, and logs are not worth a second region.
+    logs = { name = "stlibertum${var.environment}log", containers = ["loki-chunks", "loki-ruler"], replication = "LRS" }
   }
   containers = merge([for account, it in local.accounts : { for name in it.containers : name => account }]...)
 }
@@ -14,7 +16,7 @@ resource "azurerm_storage_account" "this" {
   location                          = var.location
   account_kind                      = "StorageV2"
   account_tier                      = "Standard"
-  account_replication_type          = var.replication
+  account_replication_type          = each.value.replication
   access_tier                       = "Hot"
   min_tls_version                   = "TLS1_2"
   https_traffic_only_enabled        = true

@@ -6,6 +6,7 @@ import sys
 import time
 
 import capacity
+import gitops
 import monitoring
 import promises
 import teeth
@@ -41,6 +42,8 @@ def all_of_it():
     for what, found in promises.every(worlds):
         test(what, found)
     for what, found in teeth.every(worlds):
+        test(what, found)
+    for what, found in gitops.every(worlds, promises.GATEWAY_KINDS):
         test(what, found)
     for what, found in monitoring.every():
         test(what, found)

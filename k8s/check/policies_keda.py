@@ -226,8 +226,7 @@ def known_settings():
 
 @policy(103, "every setting is one that README knows")
 def settings(world):
-    # read by the OpenTelemetry libraries
-    known = known_settings() | {"OTEL_EXPORTER_OTLP_ENDPOINT"}
+    known = known_settings()
     given = set(world.settings())
     for pod in world.pods("ScaledJob", "CronJob", "Job", "Deployment"):
         if pod.labels.get("libertum.io/kafka"):

@@ -8,6 +8,10 @@ from policy import findings
 from schemas import problems
 from world import ROOT, World, get, label, render
 
+# what the component gateway brings besides
+GATEWAY_KINDS = {("gateway.networking.k8s.io", "Gateway"), ("gateway.networking.k8s.io", "HTTPRoute")}
+
+
 def paths(old, new, at=""):
     """The paths at which two values differ."""
     if isinstance(old, dict) and isinstance(new, dict):

@@ -7,6 +7,7 @@ import time
 
 import capacity
 import gitops
+import images
 import monitoring
 import promises
 import teeth
@@ -44,6 +45,8 @@ def all_of_it():
     for what, found in teeth.every(worlds):
         test(what, found)
     for what, found in gitops.every(worlds, promises.GATEWAY_KINDS):
+        test(what, found)
+    for what, found in images.every(worlds):
         test(what, found)
     for what, found in monitoring.every():
         test(what, found)

@@ -11,7 +11,9 @@ use runtime::{Env, Exit, Reader};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::check::{self, Level};
 use crate::child::{BecomeArgs, become_worker};
+use crate::engine::Version;
 use crate::run::{self, RunArgs};
 use crate::topics::{self, Cluster, TopicSpec};
 
@@ -30,10 +32,28 @@ enum Command {
         #[command(subcommand)]
         command: TopicsCommand,
     },
+    /// Say what KEDA accepts silently and ops regret; any finding ends with 1
+    Check(CheckArgs),
     /// Start workers on lag by KEDA's rule for ScaledJobs, as processes, and let them end by themselves
     Run(RunArgs),
     #[command(name = crate::child::BECOME, hide = true)]
     Become(BecomeArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct CheckArgs {
+    /// A folder of scaler files, or one file
+    #[arg(value_name = "PATH", default_value = "scalers")]
+    path: PathBuf,
+    /// The KEDA that will read the files
+    #[arg(long, value_name = "VERSION", default_value_t = Version::DEFAULT)]
+    keda_version: Version,
+    /// Findings as a JSON list
+    #[arg(long)]
+    json: bool,
+    /// Print the rules instead of checking
+    #[arg(long)]
+    rules: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -73,6 +93,7 @@ pub(crate) fn misconfigured(error: anyhow::Error) -> anyhow::Error {
 pub fn run(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
         Command::Become(args) => become_worker(&args).map(|never| match never {}),
+        Command::Check(args) => on_check(&args),
         Command::Run(args) => in_runtime(async {
             let env = Env::of_process();
             let (stop, at_once) = follow_signals()?;
@@ -109,6 +130,34 @@ fn in_runtime(main: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::R
     // A look that is under way is not waited for.
     runtime.shutdown_background();
     outcome
+}
+
+fn on_check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    if args.rules {
+        for (id, reason, fix) in check::RULES {
+            println!("{id}  {reason}\n     {fix}");
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let findings = check::check(&args.path, args.keda_version).map_err(misconfigured)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&findings)?);
+    } else {
+        for finding in &findings {
+            println!("{finding}");
+        }
+        let errors = findings.iter().filter(|f| f.level == Level::Error).count();
+        match findings.len() {
+            0 => println!("{}: nothing found, by KEDA {}", args.path.display(), args.keda_version),
+            all => println!(
+                "{}: {errors} errors, {} warnings, by KEDA {}",
+                args.path.display(),
+                all - errors,
+                args.keda_version
+            ),
+        }
+    }
+    Ok(ExitCode::from(u8::from(!findings.is_empty())))
 }
 
 async fn on_topics(command: TopicsCommand) -> anyhow::Result<ExitCode> {

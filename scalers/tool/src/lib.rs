@@ -1,7 +1,9 @@
 //! The scalers: what ops edit, read by the same rules that KEDA goes by.
 //!
-//! `engine` decides and `spec` reads, without I/O; `kafka` looks, `topics` prepares, `run` is KEDA's loop on one machine.
+//! `engine` decides and `yaml` reads, without I/O; `check` judges files, `spec` takes them for the engine, `kafka` looks,
+//! `topics` prepares, `run` is KEDA's loop on one machine.
 
+pub mod check;
 mod child;
 mod cli;
 pub mod engine;
@@ -9,5 +11,6 @@ pub mod kafka;
 pub mod run;
 pub mod spec;
 pub mod topics;
+pub mod yaml;
 
 pub use cli::{Cli, run as run_cli};

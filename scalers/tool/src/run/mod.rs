@@ -22,9 +22,9 @@ use events::Events;
 use jobs::{Ended, Jobs, how};
 
 use crate::cli::misconfigured;
-use crate::engine::{Calculation, Jobs as JobCount, Memory, Partition, ScaledJob, Strategy, Version};
+use crate::engine::{Jobs as JobCount, Memory, Partition, Version};
 use crate::kafka::Group;
-use crate::spec::{Scaler, read_dir};
+use crate::spec::{Scaler, Trigger, read_dir};
 
 /// The first wait after a failed job; each further one is twice as long, as a Job's `backoffLimit` would have it.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -101,7 +101,8 @@ pub async fn run(args: RunArgs, env: &Env, stop: CancellationToken) -> anyhow::R
     let (tell_look, mut looks) = mpsc::channel(scalers.len().max(1));
     let mut pools = Vec::with_capacity(scalers.len());
     for (worker, scaler) in scalers.into_iter().enumerate() {
-        let group = Group::new(&brokers(&kafka, &scaler, env).map_err(misconfigured)?, &scaler.topic, &scaler.group)?;
+        let (topic, consumers) = scaler.topic().context("no kafka trigger")?;
+        let group = Group::new(&brokers(&kafka, &scaler, env).map_err(misconfigured)?, topic, consumers)?;
         let every = args.poll.unwrap_or(scaler.polling_interval);
         tokio::spawn(watch(worker, group, every, tell_look.clone(), stop.clone()));
         pools.push(Pool {
@@ -122,7 +123,7 @@ pub async fn run(args: RunArgs, env: &Env, stop: CancellationToken) -> anyhow::R
 /// The workers to run: those that were named, else those whose program is there.
 fn choose(args: &RunArgs, events: &Events) -> anyhow::Result<Vec<Scaler>> {
     let program = |scaler: &Scaler| args.bin_dir.join(&scaler.worker);
-    let mut scalers = read_dir(&args.scalers)?;
+    let mut scalers = read_dir(&args.scalers, Version::DEFAULT)?;
     if args.worker.is_empty() {
         let (there, skipped): (Vec<_>, Vec<_>) = scalers.into_iter().partition(|s| program(s).is_file());
         for scaler in &skipped {
@@ -155,10 +156,13 @@ fn settings(env: &Env) -> anyhow::Result<(KafkaConfig, Duration)> {
 
 /// The brokers that a file names, by a variable.
 fn brokers(kafka: &KafkaConfig, scaler: &Scaler, env: &Env) -> anyhow::Result<KafkaConfig> {
-    let name = &scaler.brokers_from;
-    if name == "KAFKA_BROKERS" {
+    let name = scaler.triggers.iter().find_map(|t| match t {
+        Trigger::Kafka { brokers_from, .. } => brokers_from.as_deref(),
+        Trigger::Mongodb(_) => None,
+    });
+    let Some(name) = name.filter(|name| *name != "KAFKA_BROKERS") else {
         return Ok(kafka.clone());
-    }
+    };
     let set: BTreeMap<String, String> = env.raw();
     let lower = name.to_ascii_lowercase();
     let found = set.iter().find(|(key, _)| key.to_ascii_lowercase() == lower);
@@ -257,18 +261,15 @@ fn create(pool: &mut Pool, jobs: &mut Jobs, events: &mut Events, look: anyhow::R
         events.tell(&Event::LookSucceeded { worker: worker.clone() })?;
     }
     let running = jobs.running(&worker);
-    let policy = ScaledJob {
-        keda: Version::DEFAULT,
-        limits: pool.scaler.limits,
-        calculation: Calculation::Max,
-        strategy: Strategy::Default,
+    let (Some(policy), Some(Trigger::Kafka { kafka, .. })) = (pool.scaler.job(), pool.scaler.triggers.first()) else {
+        return Ok(());
     };
-    let reading = pool.scaler.trigger.read(policy.keda, &partitions, &mut pool.memory);
+    let reading = kafka.read(policy.keda, &partitions, &mut pool.memory);
     let count = JobCount {
         running: i64::try_from(running).unwrap_or(i64::MAX),
         pending: 0,
     };
-    let decision = policy.decide(&[reading.measured(&pool.scaler.trigger)], reading.bound, count);
+    let decision = policy.decide(&[reading.measured(kafka)], reading.bound, count);
     let poll = Event::Poll {
         worker: worker.clone(),
         lag: reading.lag,

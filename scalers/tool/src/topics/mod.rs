@@ -13,7 +13,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ConfigSource, NewPa
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 
-pub use spec::{TopicSpec, parse, read};
+pub use spec::{Disk, Promise, TopicSpec, TopicsFile, Wrong, parse, parse_file, read};
 
 use crate::kafka::{Group, Seeded, until};
 

@@ -114,10 +114,11 @@ resource "azurerm_federated_identity_credential" "workflow" {
 
 resource "azurerm_role_assignment" "workflow" {
   for_each = {
-    push-images = { who = "push", scope = var.registry_id, role = "AcrPush" }
-    plan-read   = { who = "plan", scope = var.resource_group_id, role = "Reader" }
-    plan-state  = { who = "plan", scope = var.state_container_id, role = "Storage Blob Data Reader" }
-    apply-state = { who = "apply", scope = var.state_container_id, role = "Storage Blob Data Contributor" }
+    push-images  = { who = "push", scope = var.registry_id, role = "AcrPush" }
+    purge-images = { who = "push", scope = var.registry_id, role = "AcrDelete" }
+    plan-read    = { who = "plan", scope = var.resource_group_id, role = "Reader" }
+    plan-state   = { who = "plan", scope = var.state_container_id, role = "Storage Blob Data Reader" }
+    apply-state  = { who = "apply", scope = var.state_container_id, role = "Storage Blob Data Contributor" }
     # In this resource group alone: what it holds, and the rights that this file gives.
     apply-group  = { who = "apply", scope = var.resource_group_id, role = "Contributor" }
     apply-rights = { who = "apply", scope = var.resource_group_id, role = "Role Based Access Control Administrator", condition = local.no_privileges }

@@ -8,9 +8,11 @@ import jsonschema
 import yaml
 from referencing import Registry, Resource
 
-from world import as_jobs, label
+from world import ROOT, as_jobs, label
 
 HERE = Path(__file__).parent / "schemas"
+# KEDA's own CRDs, which `scalers check` reads too
+KEDA = ROOT / "scalers/tool/schema"
 
 
 def strict(schema):
@@ -33,7 +35,7 @@ def strict(schema):
 @lru_cache(maxsize=1)
 def custom():
     found = {}
-    for path in sorted(HERE.glob("*.yaml")):
+    for path in [*sorted(HERE.glob("*.yaml")), *sorted(KEDA.glob("keda.sh_*.yaml"))]:
         for crd in yaml.safe_load_all(path.read_text()):
             for version in crd["spec"]["versions"]:
                 schema = strict(version["schema"]["openAPIV3Schema"])

@@ -61,7 +61,7 @@ def applications(g):
         for source in sources(spec):
             if source["repoURL"] not in get(project, "spec.sourceRepos"):
                 yield f"{what}: its project takes nothing from {source['repoURL']}"
-            wanted = r"\d+\.\d+\.\d+" if "chart" in source else r"main"
+            wanted = r"\d+\.\d+\.\d+" if "chart" in source else g.environment
             if not re.fullmatch(wanted, source["targetRevision"]):
                 yield f"{what}: targetRevision {source['targetRevision']}"
 

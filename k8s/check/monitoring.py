@@ -31,6 +31,7 @@ class Monitoring:
     logs: dict
     runbook: str
     code: str
+    measured: str
 
     def alerts(self):
         for name, spec in self.rules.items():
@@ -65,6 +66,7 @@ def load():
         logs={p.name: p.read_text() for p in sorted((PLATFORM / "logging").glob("*.alloy"))},
         runbook=(ROOT / RUNBOOK).read_text(),
         code="\n".join(code),
+        measured="\n".join(p.read_text() for folder in ("shared", "workers") for p in (ROOT / folder).glob("*/tests/**/*.rs")),
     )
 
 
@@ -141,6 +143,8 @@ def metrics_known(world):
     for name, instrument in ours.items():
         if f'"{instrument}"' not in world.code:
             yield f"{name}: no instrument {instrument} in the code"
+        if f'"{instrument}"' not in world.measured and name not in world.measured:
+            yield f"{name}: no test of the running pool looks for it"
         if not name.startswith(instrument.replace(".", "_")):
             yield f"{name}: not what {instrument} is called in Prometheus"
     used = set()
@@ -257,6 +261,9 @@ def bites():
     def instrument(m):
         m.code = m.code.replace("libertum.worker.oldest_unfinished", "libertum.worker.oldest")
 
+    def unmeasured(m):
+        m.measured = m.measured.replace("libertum.worker.cold_start", "libertum.worker.start")
+
     def unread(m):
         m.metrics["others"][0]["metrics"].append("kafka_brokers")
 
@@ -292,7 +299,7 @@ def bites():
 
     return [
         ("a metric nobody exports", metrics_known, metric), ("an instrument renamed in the code", metrics_known, instrument),
-        ("a listed metric that nothing reads", metrics_known, unread), ("an alert that waits too long", rules_hold, threshold),
+        ("a metric that no test of the running pool looks for", metrics_known, unmeasured), ("a listed metric that nothing reads", metrics_known, unread), ("an alert that waits too long", rules_hold, threshold),
         ("an alert without a test", alerts_complete, untested), ("an alert without severity", alerts_complete, severity),
         ("a runbook that lost a heading", alerts_complete, runbook), ("a bad day without an alert", covers, gone),
         ("a query that is no PromQL", dashboards_hold, panel), ("pages that reach nobody's pager", routes_hold, route),

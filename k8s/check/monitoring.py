@@ -217,6 +217,15 @@ def logs_hold(world):
         yield "loki: keeps logs for ever"
     if get(world.values["logging/values-alloy.yaml"], "controller.type") != "daemonset":
         yield "alloy: not on every node"
+    for name in ("alloy", "collector"):
+        values = world.values[f"logging/values-{name}.yaml"]
+        written = get(values, "alloy.storagePath", "/tmp/alloy")
+        if get(values, "alloy.securityContext.readOnlyRootFilesystem") is not True:
+            yield f"{name}: its root can be written"
+        if written not in {m["mountPath"] for m in get(values, "alloy.mounts.extra") or []}:
+            yield f"{name}: cannot write to {written}"
+        if get(values, "alloy.enableReporting") is not False:
+            yield f"{name}: reports to its makers"
     for name in ("namespace", "pod", "container", "node_name", "app", "job"):
         if f'target_label  = "{name}"' not in world.logs["node.alloy"]:
             yield f"node.alloy: lacks Promtail's label {name}"
@@ -291,6 +300,9 @@ def bites():
     def promtail(m):
         m.values["logging/values-alloy.yaml"]["image"] = {"repository": "grafana/promtail"}
 
+    def unwritable(m):
+        del m.values["logging/values-collector.yaml"]["alloy"]["mounts"]
+
     def etcd(m):
         del m.values["monitoring/values-kube-prometheus-stack.yaml"]["kubeEtcd"]
 
@@ -303,7 +315,7 @@ def bites():
         ("an alert without a test", alerts_complete, untested), ("an alert without severity", alerts_complete, severity),
         ("a runbook that lost a heading", alerts_complete, runbook), ("a bad day without an alert", covers, gone),
         ("a query that is no PromQL", dashboards_hold, panel), ("pages that reach nobody's pager", routes_hold, route),
-        ("Promtail", logs_hold, promtail), ("a target that is down for ever", logs_hold, etcd), ("logs kept for ever", logs_hold, for_ever),
+        ("Promtail", logs_hold, promtail), ("a collector that cannot write", logs_hold, unwritable), ("a target that is down for ever", logs_hold, etcd), ("logs kept for ever", logs_hold, for_ever),
     ]
 
 

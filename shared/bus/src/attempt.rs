@@ -20,6 +20,7 @@ use crate::breaker::Breaker;
 use crate::core::{Batch, Item, Ticket};
 use crate::dead::Letter;
 use crate::fate::{Attempted, Fate, decide};
+use crate::hands::{Hands, Holding};
 use crate::meters::{Counted, Meters};
 use crate::source::Record;
 use crate::worker::Context;
@@ -77,6 +78,7 @@ pub(crate) struct Attempts<W> {
     pub meters: Meters,
     pub traces: Traces,
     pub breaker: Breaker,
+    pub hands: Hands,
 }
 
 /// A batch on its way to the handler.
@@ -127,7 +129,8 @@ impl<W: Worker> Attempts<W> {
         if events.is_empty() {
             return finished;
         }
-        let outcomes = self.handle(&events, &ctx).await;
+        let first = items.first().map_or(0, |(_, item, _)| item.offset);
+        let outcomes = self.handle(&events, first, &ctx).await;
         for ((ticket, item, mut span), (event, outcome)) in items.into_iter().zip(events.iter().zip(outcomes)) {
             if let Some(kind) = outcome.error_type() {
                 span.failed(kind);
@@ -158,12 +161,18 @@ impl<W: Worker> Attempts<W> {
         })
     }
 
-    async fn handle(&self, events: &[Event<W::Payload>], ctx: &Context) -> Vec<Attempted> {
+    /// Hands events to the worker; `first` is the offset of the first one.
+    async fn handle(&self, events: &[Event<W::Payload>], first: i64, ctx: &Context) -> Vec<Attempted> {
         let span = match events {
             [only] => span_of(&only.envelope),
             _ => info_span!("handle", partition = ctx.partition, batch.messages = events.len()),
         };
         let begun = Instant::now();
+        let _held = self.hands.take(Holding {
+            partition: ctx.partition,
+            offset: first,
+            since: begun,
+        });
         let results = AssertUnwindSafe(self.worker.handle_batch(events, ctx).instrument(span))
             .catch_unwind()
             .await;

@@ -205,6 +205,8 @@ pub struct LoopConfig {
     pub max_run: Option<Duration>,
     /// Messages that may be in the hands of the handler at one time.
     pub max_in_flight: usize,
+    /// How long a handler may hold a message before liveness fails; `None`: what the worker says.
+    pub stuck_after: Option<Duration>,
     pub retry: RetryPolicy,
 }
 
@@ -214,6 +216,7 @@ struct RawLoop {
     idle_exit_ms: Option<String>,
     max_run_seconds: Option<String>,
     max_in_flight: Option<String>,
+    stuck_seconds: Option<String>,
 }
 
 /// A whole number of one or more.
@@ -258,6 +261,7 @@ impl LoopConfig {
             .optional::<u64>("MAX_RUN_SECONDS", raw.max_run_seconds)
             .map(|s| s.map(Duration::from_secs));
         let max_in_flight = r.with_default::<Positive>("MAX_IN_FLIGHT", raw.max_in_flight, "64").map(|n| n.0);
+        let stuck_after = r.optional::<Positive>("STUCK_SECONDS", raw.stuck_seconds);
         let mode = match mode? {
             ModeName::Job => Mode::Job { idle_exit: idle_exit? },
             ModeName::Service => Mode::Service,
@@ -267,6 +271,7 @@ impl LoopConfig {
             mode,
             max_run: max_run?,
             max_in_flight: max_in_flight?,
+            stuck_after: stuck_after?.map(|seconds| Duration::from_secs(seconds.0 as u64)),
             retry: RetryPolicy::default(),
         })
     }

@@ -10,6 +10,7 @@ mod config;
 mod core;
 pub mod dead;
 mod fate;
+mod hands;
 mod keeper;
 mod meters;
 mod producer;

@@ -12,6 +12,8 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, Histogram};
 use runtime::{Process, Tally};
 
+use crate::source::Weights;
+
 /// What became of a message after an attempt; the label `fate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Counted {
@@ -179,6 +181,37 @@ impl Meters {
                 seen.observe(age.as_secs_f64(), &labels);
             })
             .build();
+    }
+
+    /// Measures what the loop holds, which the polling thread knows.
+    pub fn held(&self, process: &Process, weights: Arc<Weights>) {
+        let m = process.metrics.meter();
+        let gauge = |name: &'static str, unit: &'static str, what: &'static str, of: fn((usize, usize, bool)) -> usize| {
+            let (weights, labels) = (weights.clone(), self.labels.clone());
+            m.u64_observable_gauge(name)
+                .with_unit(unit)
+                .with_description(what)
+                .with_callback(move |seen| seen.observe(of(weights.now()) as u64, &labels))
+                .build()
+        };
+        gauge(
+            "libertum.worker.held",
+            "",
+            "messages that were fetched and are not finished",
+            |(n, _, _)| n,
+        );
+        gauge(
+            "libertum.worker.held_size",
+            "By",
+            "bytes of the messages that are held",
+            |(_, b, _)| b,
+        );
+        gauge(
+            "libertum.worker.paused",
+            "",
+            "1 while fetching is paused, because too much is held or the end is near",
+            |(_, _, p)| usize::from(p),
+        );
     }
 
     pub fn consumed(&self, messages: u64) {

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use messages::{Envelope, Event, Message, Outgoing, Payload};
@@ -18,6 +19,9 @@ pub trait Worker: Send + Sync + 'static {
     const NAME: &'static str;
     /// How many messages of one partition may be handled together; at most one of each key.
     const BATCH: usize = 1;
+    /// No handler takes longer for a message unless something is wrong; `STUCK_SECONDS` says otherwise. A little more
+    /// than the longest wait that the worker knows.
+    const STUCK_AFTER: Duration = Duration::from_secs(900);
     type Payload: Payload;
 
     /// Handles one event. The events it returns are published, and acknowledged, before the message counts as done.

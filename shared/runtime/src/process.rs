@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::Deserialize;
+use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -169,7 +170,11 @@ where
         Err(e) => end_before_start(service, &e),
     };
     let exit = runtime.block_on(async {
-        tokio::spawn(follow_signals(process.clone()));
+        // Before anything is begun, so that whoever sees a line of ours can already tell us to stop.
+        match signals() {
+            Ok(signals) => drop(tokio::spawn(follow_signals(process.clone(), signals))),
+            Err(e) => error!(error = format!("{e:#}"), "signals cannot be followed"),
+        }
         if let Some(addr) = telemetry.metrics_addr {
             tokio::spawn(listen(addr, process.clone()));
         }
@@ -205,16 +210,8 @@ async fn listen(addr: std::net::SocketAddr, process: Process) {
     }
 }
 
-async fn follow_signals(process: Process) {
+async fn follow_signals(process: Process, (mut term, mut int): (Signals, Signals)) {
     let grace = process.grace;
-    let signals = signals();
-    let (mut term, mut int) = match signals {
-        Ok(pair) => pair,
-        Err(e) => {
-            error!(error = format!("{e:#}"), "signals cannot be followed");
-            return;
-        }
-    };
     tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
     info!(grace_seconds = grace.as_secs(), "told to stop, finishing what is in flight");
     process.stop.cancel();
@@ -226,8 +223,7 @@ async fn follow_signals(process: Process) {
     process.end(Exit::GraceExpired)
 }
 
-fn signals() -> anyhow::Result<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)> {
-    use tokio::signal::unix::{SignalKind, signal};
+fn signals() -> anyhow::Result<(Signals, Signals)> {
     Ok((
         signal(SignalKind::terminate()).context("SIGTERM")?,
         signal(SignalKind::interrupt()).context("SIGINT")?,

@@ -23,6 +23,7 @@ pub use outcome::WORKERS;
 pub use own_stack::OwnStack;
 pub use pool::{Pool, RECIPIENT, Submitted, UNITS};
 pub use program::{Program, spawn as start_program, until};
+pub use rustix::process::Signal;
 pub use scaler::{Job, Scaler};
 pub use topics::Seen;
 

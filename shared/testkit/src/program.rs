@@ -37,6 +37,15 @@ impl Program {
         self.ended().expect("it has just ended")
     }
 
+    /// Sends it a signal and does not wait.
+    ///
+    /// # Panics
+    /// When the system refuses.
+    #[allow(clippy::expect_used)]
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).expect("a child of ours can be signalled");
+    }
+
     /// Its status, when it has ended.
     ///
     /// # Panics
@@ -63,7 +72,7 @@ pub(crate) fn binary(name: &str) -> PathBuf {
     let path = folder.join(name);
     assert!(
         path.exists(),
-        "{} is not built: run scripts/test, or first: cargo build --workspace --bins",
+        "{} is not built: run scripts/test, or first: cargo build --workspace --bins --examples",
         path.display()
     );
     path
@@ -80,7 +89,7 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().expect("a bound listener has an address").port()
 }
 
-/// Starts a program; what it says is appended to `NAME.log` in the folder.
+/// Starts a program, or `examples/NAME`; what it says is appended to `NAME.log` in the folder.
 ///
 /// # Panics
 /// When it is not built or does not start.
@@ -89,7 +98,7 @@ pub fn spawn(corner: &Corner, name: &str, args: &[&str], folder: &Path) -> Progr
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
-        .open(folder.join(format!("{name}.log")))
+        .open(folder.join(format!("{}.log", name.trim_start_matches("examples/"))))
         .expect("a log file");
     let errors = log.try_clone().expect("a second handle of the log");
     let child = Command::new(binary(name))

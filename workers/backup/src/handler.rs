@@ -1,5 +1,7 @@
 //! From a request to a backup and what follows from it.
 
+use std::time::Duration;
+
 use bus::{Burial, Context, Emit, Failure, Worker};
 use messages::{BackupFailed, BackupPayload, BackupRequested, ClusterName, Event, Outgoing, topics};
 
@@ -28,6 +30,8 @@ impl Backup {
 
 impl Worker for Backup {
     const NAME: &'static str = topics::BACKUP;
+    /// A dump may take `BACKUP_MAX_SECONDS`, six hours unless set, and what comes behind it some time.
+    const STUCK_AFTER: Duration = Duration::from_secs(8 * 3600);
     type Payload = BackupPayload;
 
     async fn handle(&self, event: &Event<BackupPayload>, ctx: &Context) -> Result<Emit, Failure> {

@@ -224,6 +224,8 @@ impl Handler {
 impl Worker for Handler {
     const NAME: &'static str = topics::MINTING;
     const BATCH: usize = plan::BATCH;
+    /// Finality takes a quarter of an hour on a good day, and a chain in trouble is no reason to start again.
+    const STUCK_AFTER: Duration = Duration::from_secs(2 * 3600);
     type Payload = MintingPayload;
 
     async fn handle(&self, event: &Event<MintingPayload>, ctx: &Context) -> Answer {

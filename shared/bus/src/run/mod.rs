@@ -4,6 +4,7 @@ mod events;
 mod guards;
 mod leave;
 mod time;
+mod watch;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures::TryFutureExt as _;
-use runtime::{Exit, Ledger, Process};
+use runtime::{Exit, Ledger, Process, Pulse};
 use tokio::sync::OnceCell;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,7 @@ use crate::attempt::{Attempts, Finished, Held, Work};
 use crate::breaker::{Breaker, Trip};
 use crate::circuit::Circuit;
 use crate::core::Core;
+use crate::hands::Hands;
 use crate::keeper::Keeper;
 use crate::meters::Meters;
 use crate::source::{FromKafka, Source, ToKafka};
@@ -80,9 +82,11 @@ where
 {
     let (events, from_kafka) = mpsc::unbounded_channel();
     let max_held = config.max_in_flight.saturating_mul(HELD_PER_FLIGHT).max(W::BATCH * 2);
-    let source = Source::start(&config.kafka, W::NAME, max_held, events).context("the Kafka consumer could not be made")?;
+    let pulse = process.health.pulse("the thread that polls Kafka", watch::STILL);
+    let source = Source::start(&config.kafka, W::NAME, max_held, events, pulse).context("the Kafka consumer could not be made")?;
     let meters = Meters::new(process, &config.kafka.name(W::NAME));
     let keeper = Keeper::start(Arc::new(ledger), process.tally.clone());
+    meters.held(process, source.held());
     let breaker = Breaker::new(keeper, &config.kafka, W::NAME, process.service.version);
     let join = async {
         if let Some(trip) = breaker.open().await {
@@ -114,6 +118,7 @@ where
         meters: meters.clone(),
         traces: process.traces.clone(),
         breaker,
+        hands: Hands::default(),
     });
     let (finished, results) = mpsc::unbounded_channel();
     let now = Instant::now();
@@ -143,6 +148,8 @@ where
         ending: Exit::Drained,
         circuit: Circuit::new(config.retry),
         first: true,
+        stuck: false,
+        pulse: process.health.pulse("the loop", watch::STILL),
     };
     process.health.set_ready(true);
     let exit = the_loop.until_the_end().await;
@@ -221,6 +228,9 @@ struct Loop<W: Worker> {
     ending: Exit,
     circuit: Circuit,
     first: bool,
+    /// A handler holds a message for too long.
+    stuck: bool,
+    pulse: Pulse,
 }
 
 #[derive(Clone, Copy)]

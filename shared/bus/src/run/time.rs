@@ -12,10 +12,12 @@ use crate::{Mode, Worker};
 impl<W: Worker> Loop<W> {
     /// What the passing of time leads to.
     pub(super) fn step_time(&mut self, now: Instant) -> Option<Exit> {
+        self.pulse.beat();
         self.core.wake(now);
         self.answer_revocation(now);
         if now >= self.commit_at {
             self.meters.behind(self.core.behind(now));
+            self.look_for_the_stuck(now);
             self.send_commit(now);
         }
         if self.config.max_run.is_some_and(|max| now >= self.began + max) && self.stopping.is_none() {

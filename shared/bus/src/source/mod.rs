@@ -20,8 +20,8 @@ use tracing::{debug, warn};
 
 use callbacks::{Context, NO_END, list};
 use outbox::Outbox;
-pub(crate) use record::Record;
-use record::Weights;
+pub(crate) use record::{Record, Weights};
+use runtime::Pulse;
 
 use crate::{GroupProtocol, KafkaConfig, sys};
 
@@ -83,6 +83,7 @@ pub(crate) enum ToKafka {
 pub(crate) struct Source {
     commands: mpsc::Sender<ToKafka>,
     thread: JoinHandle<()>,
+    held: Arc<Weights>,
 }
 
 impl Source {
@@ -91,7 +92,13 @@ impl Source {
     ///
     /// # Errors
     /// When librdkafka refuses the configuration, or there is no thread to be had.
-    pub fn start(kafka: &KafkaConfig, worker: &str, max_messages: usize, events: UnboundedSender<FromKafka>) -> anyhow::Result<Self> {
+    pub fn start(
+        kafka: &KafkaConfig,
+        worker: &str,
+        max_messages: usize,
+        events: UnboundedSender<FromKafka>,
+        pulse: Pulse,
+    ) -> anyhow::Result<Self> {
         let topic = kafka.name(worker);
         let outbox = Arc::new(Outbox::new(events));
         let context = Context {
@@ -104,20 +111,27 @@ impl Source {
         };
         let consumer: BaseConsumer<Context> = consumer_config(kafka, worker).create_with_context(context)?;
         let (commands, inbox) = mpsc::channel();
+        let held = Arc::new(Weights::default());
         let thread = Thread {
             consumer,
             topic,
             outbox,
             inbox,
-            held: Arc::new(Weights::default()),
+            held: held.clone(),
             max_messages,
             full_since: None,
             paused: false,
             stopped: false,
             scratch: Vec::new(),
+            pulse,
         };
         let thread = thread::Builder::new().name("kafka".to_owned()).spawn(move || thread.run())?;
-        Ok(Self { commands, thread })
+        Ok(Self { commands, thread, held })
+    }
+
+    /// What is held, as it changes.
+    pub fn held(&self) -> Arc<Weights> {
+        self.held.clone()
     }
 
     /// Asks the thread for something. A thread that has ended has said so with [`FromKafka::Closed`].
@@ -170,6 +184,7 @@ struct Thread {
     stopped: bool,
     /// Where a message's parts are joined.
     scratch: Vec<u8>,
+    pulse: Pulse,
 }
 
 impl Thread {
@@ -177,6 +192,7 @@ impl Thread {
         let me = thread::current();
         self.consumer.set_nonempty_callback(move || me.unpark());
         while self.obey() {
+            self.pulse.beat();
             self.mind_the_bound();
             if self.full_since.is_some() && !self.paused {
                 thread::park_timeout(HOLD_OFF_STEP);
@@ -268,6 +284,7 @@ impl Thread {
 
     fn set_paused(&mut self, paused: bool) {
         self.paused = paused;
+        self.held.set_paused(paused);
         self.consumer.context().paused.store(paused, Ordering::Relaxed);
     }
 

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _, Timestamp as KafkaTimestamp};
 
@@ -13,12 +13,26 @@ const NULL: u32 = u32::MAX;
 
 /// How much the loop holds, so that the thread can stop fetching without asking.
 #[derive(Default)]
-pub(super) struct Weights {
+pub(crate) struct Weights {
     messages: AtomicUsize,
     bytes: AtomicUsize,
+    paused: AtomicBool,
 }
 
 impl Weights {
+    /// Messages and their bytes, and whether fetching is paused because of them.
+    pub fn now(&self) -> (usize, usize, bool) {
+        (
+            self.messages.load(Ordering::Relaxed),
+            self.bytes.load(Ordering::Relaxed),
+            self.paused.load(Ordering::Relaxed),
+        )
+    }
+
+    pub(super) fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
+    }
+
     pub(super) fn above(&self, messages: usize, bytes: usize) -> bool {
         self.messages.load(Ordering::Relaxed) > messages || self.bytes.load(Ordering::Relaxed) > bytes
     }

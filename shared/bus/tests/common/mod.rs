@@ -156,6 +156,7 @@ impl Bench {
             mode: Mode::Job { idle_exit: Duration::ZERO },
             max_run: None,
             max_in_flight: 64,
+            stuck_after: None,
             retry: bus::RetryPolicy::default(),
         }
     }

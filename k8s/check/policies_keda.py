@@ -246,3 +246,13 @@ def kept_alive(world):
     for thing in world.of("SecretProviderClass"):
         if name(thing) not in mounted:
             yield f"{label(thing)}: no Deployment mounts it, so KEDA finds no Secret and starts no job"
+
+
+@policy(105, "a worker that is stuck is noticed, and one that starts is left alone")
+def liveness(world):
+    for pod in world.pods("ScaledJob"):
+        probe = pod.spec["containers"][0].get("livenessProbe") or {}
+        if get(probe, "httpGet.path") != "/healthz/live" or get(probe, "httpGet.port") != "metrics":
+            yield f"{pod.where}: nobody asks /healthz/live"
+        elif probe.get("initialDelaySeconds", 0) < 10:
+            yield f"{pod.where}: is asked before it can have started"

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use backup::manifest::{BACKUPS, Manifest};
-use backup::{Backup, Config, prepare};
+use backup::{Backup, Config, catalogue, prepare};
 use bson::{Document, doc};
 use bus::{Clock, Context, Worker as _};
 use jiff::Timestamp;
@@ -108,6 +108,11 @@ impl Bench {
     /// The names of all blobs in the container of backups.
     pub async fn stored(&self) -> Vec<String> {
         self.corner.blobs().names(BACKUPS, "").await.unwrap()
+    }
+
+    /// The manifests of all backups that are whole, oldest first.
+    pub async fn manifests(&self) -> Vec<Manifest> {
+        catalogue::list(&self.corner.blobs(), &"libertum".parse().unwrap()).await.unwrap()
     }
 
     pub async fn manifest(&self, request: &BackupRequested) -> Option<Manifest> {

@@ -150,6 +150,18 @@ pool_backup() {
   pool_drained
 }
 
+# What was read from each file, each with its place; and what else was seen there, which may only want another name.
+pool_facts() {
+  "$BIN/ingestion" inspect "$@" | jq -r '
+    def place: .locator // . | if .kind == "json_pointer" then .pointer elif .kind == "csv_cell" then "row \(.row) \(.column)" | rtrimstr(" ")
+      elif .kind == "sheet_cell" then "\(.sheet)!\(.cell)" else "page \(.page)" end;
+    .documents[] | (.file | split("/") | last) as $file
+    | (.facts[] | "  \($file), \(.fact.provenance | place): \(.path) = \(.fact.value | if type == "string" then . else tojson end)"),
+      (.seen[] | "  \($file), \(place): seen, not known: " + if .saw == "table" then "a table of \(.rows) rows with \(.columns | join(", ")); \(.why)"
+        elif .saw == "labelled" then "\(.label): \(.value)" else "text that begins with “\(.begins)”" end),
+      (select(.seen_more > 0) | "  \($file): and \(.seen_more) more")' >&2
+}
+
 pool_confirm() { "$BIN/minting" confirm --tenant "$TENANT" --asset "$1" --json >&2; }
 
 pool_timeline() {

@@ -48,10 +48,10 @@ fn files_topics_and_workers_agree() {
     }
     let partitions = |name: &str| topics.iter().find(|t| t.name == name).unwrap().partitions;
     assert_eq!(
-        ["ingestion", "valuation", "minting", "backup", "asset-events"].map(partitions),
-        [12, 12, 8, 1, 12]
+        ["ingestion", "valuation", "minting", "backup", "asset-events", "redrives"].map(partitions),
+        [12, 12, 8, 1, 12, 1]
     );
-    assert_eq!(topics.len(), 9);
+    assert_eq!(topics.len(), 10);
     let disk: u64 = topics
         .iter()
         .map(|t| u64::from(t.partitions) * (t.retention_bytes + u64::from(t.segment_bytes)))

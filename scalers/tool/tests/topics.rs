@@ -44,7 +44,7 @@ async fn topics_are_created_once_grown_and_never_shrunk() {
         "ingestion: created",
         "backup.dead: created",
         "minting: 2 partitions start",
-        "13 changes",
+        "14 changes",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }

@@ -349,7 +349,7 @@ impl<W: Worker> Attempts<W> {
     }
 }
 
-fn decode<P: Payload>(record: &Record) -> Result<Event<P>, String> {
+pub(crate) fn decode<P: Payload>(record: &Record) -> Result<Event<P>, String> {
     if !record.readable {
         return Err("the name of a header is not text".to_owned());
     }

@@ -25,6 +25,18 @@ pub mod header {
     /// RFC 3339.
     pub const FIRST_FAILURE: &str = "dl-first-failure";
     pub const LAST_FAILURE: &str = "dl-last-failure";
+    pub const ALL: [&str; 10] = [
+        TOPIC,
+        PARTITION,
+        OFFSET,
+        TIMESTAMP,
+        ATTEMPTS,
+        ERROR,
+        CLASS,
+        WORKER,
+        FIRST_FAILURE,
+        LAST_FAILURE,
+    ];
 }
 
 /// An error text longer than this is cut: headers are for reading.
@@ -76,7 +88,7 @@ pub(crate) async fn write(producer: &Producer, kafka: &KafkaConfig, letter: &Let
     if let Some(value) = record.value() {
         dead = dead.payload(value);
     }
-    producer.send_record(dead).await
+    producer.send_record(dead).await.map(|_| ())
 }
 
 /// The text, at most [`ERROR_BYTES`] long, cut between characters.

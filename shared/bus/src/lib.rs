@@ -14,6 +14,7 @@ mod hands;
 mod keeper;
 mod meters;
 mod producer;
+pub mod redrive;
 mod run;
 mod source;
 mod sys;
@@ -21,7 +22,7 @@ mod worker;
 
 pub use config::{GroupProtocol, KafkaConfig, LoopConfig, Mode, ScramMechanism, Security};
 pub use fate::{Burial, DeadClass, Emit, Failure, RetryPolicy};
-pub use producer::{Producer, SendError};
+pub use producer::{Placed, Producer, SendError};
 pub use run::{run, run_with_clock};
 pub use runtime::{Change, Entries, Ledger, LedgerDown};
 pub use worker::{Clock, Context, Worker};

@@ -18,6 +18,13 @@ const DELIVERY: Duration = Duration::from_secs(15);
 /// How long to wait for room in librdkafka's queue.
 const QUEUE: Duration = Duration::from_secs(5);
 
+/// Where a message lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    pub partition: i32,
+    pub offset: i64,
+}
+
 /// An event was not acknowledged. It may still have been written: send it again under the same id.
 #[derive(Debug, thiserror::Error)]
 #[error("the event was not acknowledged by Kafka (topic {topic}): {source}")]
@@ -81,7 +88,7 @@ impl Producer {
         if sent.is_err() {
             span.failed("not acknowledged");
         }
-        sent
+        sent.map(|_| ())
     }
 
     fn span(&self, topic: &str, event: &Outgoing) -> Span {
@@ -103,10 +110,13 @@ impl Producer {
     ///
     /// # Errors
     /// As [`Producer::send`].
-    pub async fn send_record(&self, record: FutureRecord<'_, [u8], [u8]>) -> Result<(), SendError> {
+    pub async fn send_record(&self, record: FutureRecord<'_, [u8], [u8]>) -> Result<Placed, SendError> {
         let topic = record.topic.to_owned();
         match self.inner.send(record, QUEUE).await {
-            Ok(_) => Ok(()),
+            Ok(delivery) => Ok(Placed {
+                partition: delivery.partition,
+                offset: delivery.offset,
+            }),
             Err((source, _)) => Err(SendError { topic, source }),
         }
     }

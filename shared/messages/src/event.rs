@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-use crate::{AssetKey, BackupRequested, Tenant, TraceParent, caused_id};
+use crate::{AssetKey, BackupRequested, Tenant, TraceParent, caused_id, new_id};
 
 /// The names of the headers that an event travels with.
 pub mod header {
@@ -179,6 +179,25 @@ impl Outgoing {
         }
     }
 
+    /// An event about a topic's dead letters, which belong to no one customer.
+    pub fn redrive<M: Message>(topic: &str, time: Timestamp, message: &M) -> Self {
+        let envelope = Envelope {
+            id: new_id(),
+            source: "/libertum/redrive".to_owned(),
+            event_type: M::TYPE.to_owned(),
+            subject: format!("redrives/{topic}"),
+            time,
+            tenant: Tenant::platform(),
+            partition_key: topic.to_owned(),
+            trace: TraceParent::root(),
+        };
+        Self {
+            topic: M::TOPIC,
+            envelope,
+            value: json(message),
+        }
+    }
+
     /// An event that `cause` led to. It keeps the cause's key, tenant and trace, and its id follows from the cause's.
     pub fn caused_by<M: Message>(cause: &Envelope, source: &str, subject: String, time: Timestamp, message: &M) -> Self {
         let envelope = Envelope {
@@ -237,7 +256,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::{DossierClosed, IngestionPayload, new_id};
+    use crate::{DossierClosed, IngestionPayload};
 
     fn asset() -> AssetKey {
         AssetKey::new("demo".parse().unwrap(), "a-1".parse().unwrap())

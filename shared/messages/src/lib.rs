@@ -8,6 +8,7 @@ pub mod facts;
 mod ids;
 mod names;
 mod outcomes;
+mod redrives;
 mod requests;
 pub mod tenants;
 pub mod topics;
@@ -17,5 +18,6 @@ pub use event::{DecodeError, Envelope, EnvelopeError, Event, Message, Outgoing, 
 pub use ids::{caused_id, door_id, new_id};
 pub use names::{Address, AssetId, AssetKey, ClusterName, Hash32, NameError, PLATFORM, Tenant};
 pub use outcomes::*;
+pub use redrives::*;
 pub use requests::*;
 pub use trace::TraceParent;

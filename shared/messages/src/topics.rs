@@ -10,6 +10,8 @@ pub const MINTING: &str = "minting";
 pub const BACKUP: &str = "backup";
 /// Outcomes for the rest of the company; no worker of ours consumes it.
 pub const ASSET_EVENTS: &str = "asset-events";
+/// Who put which dead letters back, and when: one partition, so that there is one order.
+pub const REDRIVES: &str = "redrives";
 
 /// The topics that a worker consumes, in the order of the flow.
 pub const WORK: [&str; 4] = [INGESTION, VALUATION, MINTING, BACKUP];

@@ -44,6 +44,8 @@ fn events() -> Vec<Described> {
         described::<MintFailed>(),
         described::<BackupCompleted>(),
         described::<BackupFailed>(),
+        described::<RedriveClaimed>(),
+        described::<RedriveDone>(),
     ]
 }
 
@@ -68,7 +70,7 @@ fn asyncapi() -> Value {
         "info": {
             "title": "Libertum worker pool",
             "version": "1",
-            "description": "CloudEvents 1.0 in binary content mode on Kafka. The key is tenant/asset, of backups the cluster's name. Delivery is at least once: the same cause always gives the same ce_id.",
+            "description": "CloudEvents 1.0 in binary content mode on Kafka. The key is tenant/asset, of backups the cluster's name, of redrives the topic. Delivery is at least once: the same cause always gives the same ce_id.",
             "license": { "name": "MIT OR Apache-2.0" },
         },
         "channels": channels,
@@ -80,7 +82,7 @@ fn asyncapi() -> Value {
                 header::ID: { "type": "string", "format": "uuid" },
                 header::SOURCE: header("/libertum/ and the name of the process"),
                 header::TYPE: header("the name of the message here"),
-                header::SUBJECT: header("assets/…, documents/… or backups/…"),
+                header::SUBJECT: header("assets/…, documents/…, backups/… or redrives/…"),
                 header::TIME: { "type": "string", "format": "date-time" },
                 header::TENANT: header("1 to 40 of a-z, 0-9 and -"),
                 header::PARTITION_KEY: header("the Kafka key"),

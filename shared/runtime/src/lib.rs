@@ -14,6 +14,6 @@ pub use env::{ConfigError, Env, Reader};
 pub use exit::Exit;
 pub use health::{Health, Pulse, serve as serve_health};
 pub use ledger::{Answer, Change, Entries, Ledger, LedgerDown};
-pub use process::{CommonArgs, FromEnv, Process, Service, run};
+pub use process::{CommonArgs, FromEnv, Process, Service, run, tls_provider};
 pub use secret::Secret;
 pub use tally::{Count, Tally};

@@ -153,7 +153,7 @@ where
         Err(e) => end_before_start(service, &e.into()),
     };
     telemetry::start_logs(&telemetry);
-    crypto();
+    tls_provider();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => end_before_start(service, &e.into()),
@@ -193,7 +193,7 @@ where
 }
 
 /// One TLS provider for the whole process. Two in the tree, with none chosen, would panic at the first connection.
-fn crypto() {
+pub fn tls_provider() {
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         // Somebody, in a test binary another test, was faster: it is the same provider.
     }

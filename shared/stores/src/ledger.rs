@@ -1,7 +1,7 @@
 //! The ledger's books in Redis: a hash each, gone a month after the last word.
 
 use redis::AsyncCommands as _;
-use runtime::{Answer, Change, Entries, Ledger, LedgerDown};
+use runtime::{Answer, Change, Entries, Env, Ledger, LedgerDown, Reader};
 
 use crate::{Cache, CacheConfig};
 
@@ -19,6 +19,16 @@ impl RedisLedger {
     /// As [`Cache::new`].
     pub fn new(config: &CacheConfig) -> anyhow::Result<Self> {
         Cache::new(config).map(Self)
+    }
+
+    /// The ledger that this process's environment leads to, for commands that need no other store.
+    ///
+    /// # Errors
+    /// What is wrong with the environment.
+    pub fn of_process() -> anyhow::Result<Self> {
+        let mut r = Reader::default();
+        let config = CacheConfig::read(&Env::of_process(), &mut r);
+        Self::new(&r.finish(config)?)
     }
 }
 

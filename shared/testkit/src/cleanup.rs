@@ -43,7 +43,7 @@ async fn clean(env: &Env) -> anyhow::Result<()> {
         .into_iter()
         .flat_map(|t| [kafka.name(t), kafka.name(&topics::dead(t))])
         .collect();
-    names.push(kafka.name(topics::ASSET_EVENTS));
+    names.extend([kafka.name(topics::ASSET_EVENTS), kafka.name(topics::REDRIVES)]);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     // What was never made cannot be deleted, and need not be.
     admin.delete_topics(&names, &AdminOptions::new()).await?;

@@ -49,7 +49,7 @@ impl Seen {
 }
 
 impl Corner {
-    /// Creates every topic of the pool in this corner: [`PARTITIONS`] a work topic, one for dead letters and backups.
+    /// Creates every topic of the pool in this corner: [`PARTITIONS`] a work topic, one for dead letters, their redrives and backups.
     ///
     /// # Panics
     /// When the broker refuses.
@@ -65,7 +65,7 @@ impl Corner {
                     (kafka.name(&topics::dead(t)), 1),
                 ]
             })
-            .chain([(kafka.name(topics::ASSET_EVENTS), PARTITIONS)])
+            .chain([(kafka.name(topics::ASSET_EVENTS), PARTITIONS), (kafka.name(topics::REDRIVES), 1)])
             .collect();
         let new: Vec<NewTopic<'_>> = names
             .iter()

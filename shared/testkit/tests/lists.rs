@@ -138,7 +138,7 @@ fn every_worker_has_the_same_files() {
 #[test]
 fn topics_and_scalers_are_those_of_the_code() {
     let file = read("scalers/topics.yaml");
-    for topic in topics::WORK.iter().copied().chain([topics::ASSET_EVENTS]) {
+    for topic in topics::WORK.iter().copied().chain([topics::ASSET_EVENTS, topics::REDRIVES]) {
         assert!(
             file.contains(&format!("{topic}:")) || file.contains(&format!("name: {topic}")),
             "scalers/topics.yaml lacks {topic}"

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use messages::{BackupRequested, Outgoing, TraceParent};
 use runtime::{ConfigError, Env, Exit, FromEnv, Reader, Secret};
 use serde_json::json;
-use stores::Blobs;
+use stores::{Blobs, RedisLedger};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +49,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List the dead letters of the topic, or put them back
+    Redrive(Box<bus::redrive::Args>),
     /// Restore a backup into another database, which must be empty
     Restore {
         /// As backup list shows it
@@ -117,6 +119,7 @@ impl Command {
         match self {
             Self::Request { slot, requested_by } => request(&load()?, slot, requested_by).await?,
             Self::Run { slot, requested_by } => run(&load()?, slot, requested_by, stop).await?,
+            Self::Redrive(args) => return bus::redrive::command(Backup::NAME, *args, RedisLedger::of_process).await,
             Self::List { json } => list(&load()?, json).await?,
             Self::Restore { id, to, drop } => {
                 let config = load()?;

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tracing::warn;
 
 use crate::error::Error;
-use crate::read::{MAX_BYTES, Reading, Refusal, read};
+use crate::read::{MAX_BYTES, Reading, Refusal, Seen, read, seen};
 use crate::sniff::Detected;
 
 /// Children at one time: each may fill its address space.
@@ -106,7 +106,7 @@ impl Readers {
         // The semaphore is never closed.
         let _one_of_few = self.children.acquire().await.ok();
         let clock = Duration::from_secs(self.limits.clock);
-        let ended = match tokio::time::timeout(clock, self.run(detected, bytes)).await {
+        let ended = match tokio::time::timeout(clock, self.run(detected, bytes, &[])).await {
             Ok(ended) => ended?,
             Err(_) => {
                 let text = format!("reading took more than {} seconds and was stopped", self.limits.clock);
@@ -116,12 +116,29 @@ impl Readers {
         self.judge(&ended)
     }
 
-    async fn run(&self, detected: &Detected, bytes: &[u8]) -> Result<Ended, Error> {
+    /// What stands in a document besides facts that we know, for people; nothing, when its reader does not survive it.
+    ///
+    /// # Errors
+    /// When no child can be started, or it does not understand us.
+    pub async fn seen(&self, detected: &Detected, bytes: &[u8]) -> Result<Seen, Error> {
+        let _one_of_few = self.children.acquire().await.ok();
+        let clock = Duration::from_secs(self.limits.clock);
+        match tokio::time::timeout(clock, self.run(detected, bytes, &["--seen"])).await {
+            Ok(Ok(ended)) if ended.status.success() => {
+                serde_json::from_slice(&ended.answer).map_err(|e| Error::Reader(format!("the child's answer: {e}")))
+            }
+            Ok(Err(e)) => Err(e),
+            Ok(Ok(_)) | Err(_) => Ok(Seen::default()),
+        }
+    }
+
+    async fn run(&self, detected: &Detected, bytes: &[u8], flags: &[&str]) -> Result<Ended, Error> {
         let detected = serde_json::to_string(detected).map_err(|e| Error::Reader(e.to_string()))?;
         let mut child = Command::new(&self.program)
             .arg("read-child")
             .args(["--memory", &self.limits.memory.to_string()])
             .args(["--processor", &self.limits.processor.to_string()])
+            .args(flags)
             .arg(detected)
             .env_clear()
             .current_dir("/")
@@ -200,13 +217,13 @@ fn quarantined(code: &str, why: &str) -> Reading {
 }
 
 /// The child: limits itself, reads the document from standard input and answers on standard output.
-pub fn main(limits: Limits, detected: &str) -> ExitCode {
+pub fn main(limits: Limits, look: bool, detected: &str) -> ExitCode {
     // What a panic says may be the document's contents: only its place is told.
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         eprintln!("the reader panicked at {place}");
     }));
-    match limit(limits).and_then(|()| answer(detected)) {
+    match limit(limits).and_then(|()| answer(look, detected)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("ingestion read-child: {e:#}");
@@ -238,13 +255,16 @@ fn limit(limits: Limits) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn answer(detected: &str) -> anyhow::Result<()> {
+fn answer(look: bool, detected: &str) -> anyhow::Result<()> {
     let detected: Detected = serde_json::from_str(detected)?;
     let mut bytes = Vec::new();
     std::io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    let reading = read(&detected, &bytes);
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    serde_json::to_writer(&mut out, &reading)?;
+    if look {
+        serde_json::to_writer(&mut out, &seen(&detected, &bytes))?;
+    } else {
+        serde_json::to_writer(&mut out, &read(&detected, &bytes))?;
+    }
     out.flush()?;
     Ok(())
 }

@@ -18,7 +18,7 @@ use crate::assemble::{Assembly, Stated};
 use crate::child::Readers;
 use crate::close::digest;
 use crate::conclude::{Conclusion, conclude};
-use crate::read::{Reading, without_bytes};
+use crate::read::{Reading, Seen, without_bytes};
 use crate::sniff::{Detected, PREFIX, detect};
 
 /// The conclusions of one file, and what it states.
@@ -26,6 +26,15 @@ struct Inspected {
     conclusion: Value,
     stated: Stated,
     counts: bool,
+}
+
+/// A file, read.
+struct Looked {
+    detected: Detected,
+    size: u64,
+    sha256: Hash32,
+    reading: Reading,
+    seen: Seen,
 }
 
 /// Prints the conclusions on standard output; 0 unless a file cannot be opened.
@@ -79,7 +88,13 @@ pub async fn inspect(readers: &Readers, files: &[PathBuf], date: Date) -> anyhow
 }
 
 async fn file(readers: &Readers, path: &Path) -> anyhow::Result<Inspected> {
-    let (detected, size, sha256, reading) = look(readers, path).await?;
+    let Looked {
+        detected,
+        size,
+        sha256,
+        reading,
+        seen,
+    } = look(readers, path).await?;
     let Conclusion {
         state,
         reason,
@@ -113,6 +128,8 @@ async fn file(readers: &Readers, path: &Path) -> anyhow::Result<Inspected> {
         "reason": reason,
         "notes": notes,
         "facts": facts,
+        "seen": seen.sights,
+        "seen_more": seen.more,
     });
     Ok(Inspected {
         conclusion,
@@ -127,7 +144,7 @@ async fn file(readers: &Readers, path: &Path) -> anyhow::Result<Inspected> {
 }
 
 /// Hashes a file, finds its type and reads it; a large file that is not read is not held in memory.
-async fn look(readers: &Readers, path: &Path) -> anyhow::Result<(Detected, u64, Hash32, Reading)> {
+async fn look(readers: &Readers, path: &Path) -> anyhow::Result<Looked> {
     let mut file = File::open(path)?;
     let size = file.metadata()?.len();
     let mut kept = Vec::new();
@@ -144,10 +161,23 @@ async fn look(readers: &Readers, path: &Path) -> anyhow::Result<(Detected, u64, 
             }
             hasher.update(buffer.get(..n).unwrap_or_default());
         }
-        return Ok((detected, size, Hash32(hasher.finalize().into()), reading));
+        return Ok(Looked {
+            detected,
+            size,
+            sha256: Hash32(hasher.finalize().into()),
+            reading,
+            seen: Seen::default(),
+        });
     }
     file.take(size.saturating_sub(kept.len() as u64)).read_to_end(&mut kept)?;
     hasher.update(&kept);
     let reading = readers.read(&detected, &kept).await?;
-    Ok((detected, kept.len() as u64, Hash32(hasher.finalize().into()), reading))
+    let seen = readers.seen(&detected, &kept).await?;
+    Ok(Looked {
+        detected,
+        size: kept.len() as u64,
+        sha256: Hash32(hasher.finalize().into()),
+        reading,
+        seen,
+    })
 }

@@ -31,11 +31,16 @@ enum Command {
         #[arg(long)]
         valuation_date: Option<jiff::civil::Date>,
     },
+    /// List the dead letters of the topic, or put them back
+    Redrive(Box<bus::redrive::Args>),
     /// Read one document from standard input, within limits: what the worker starts for each document
     #[command(hide = true)]
     ReadChild {
         #[command(flatten)]
         limits: ingestion::Limits,
+        /// Answer what stands in it besides facts that we know, for people
+        #[arg(long)]
+        seen: bool,
         /// What the bytes are, as JSON
         detected: String,
     },
@@ -45,7 +50,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Inspect { files, valuation_date }) => return ingestion::inspect::main(&files, valuation_date),
-        Some(Command::ReadChild { limits, detected }) => return ingestion::child::main(limits, &detected),
+        Some(Command::Redrive(args)) => return bus::redrive::main(NAME, *args, RedisLedger::of_process),
+        Some(Command::ReadChild { limits, seen, detected }) => return ingestion::child::main(limits, seen, &detected),
         None => {}
     }
     let service = Service {

@@ -8,6 +8,7 @@ mod dialect;
 mod headers;
 mod json;
 mod pdf;
+mod seen;
 mod table;
 mod xlsx;
 
@@ -20,6 +21,7 @@ use serde_json::Value;
 use crate::sniff::{Detected, Kind};
 
 pub(crate) use dialect::delimiter;
+pub use seen::{Seen, seen};
 
 /// Bytes of a JSON document that is read; it is held in memory and walked level by level.
 pub const MAX_JSON: u64 = 8 * 1024 * 1024;

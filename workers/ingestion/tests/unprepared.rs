@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn inspect(files: &[String]) -> Value {
     let output = Command::new(env!("CARGO_BIN_EXE_ingestion"))
@@ -94,6 +94,45 @@ fn tables_of_csvkit_are_answered() {
             ),
         ],
     );
+}
+
+/// What was seen in the files of a project: type, what, and where.
+fn seen(project: &str, names: &[&str]) -> Vec<Value> {
+    let path = |name: &&str| format!("{}/tests/data/{project}/{name}", env!("CARGO_MANIFEST_DIR"));
+    let found = inspect(&names.iter().map(path).collect::<Vec<_>>());
+    found["documents"].as_array().unwrap().iter().map(|d| d["seen"].clone()).collect()
+}
+
+#[test]
+fn what_no_fact_was_taken_from_is_shown_with_its_place() {
+    let none_known = "none of its columns is known";
+    assert_eq!(
+        seen("csvkit", &["iris.csv", "test_latin1.csv", "null_byte.csv"]),
+        [
+            json!([{ "saw": "table", "columns": ["sepal_length", "sepal_width", "petal_length", "petal_width", "species"], "rows": 150,
+                "why": none_known, "locator": { "kind": "csv_cell", "row": 0, "column": "" } }]),
+            json!([{ "saw": "table", "columns": ["a", "b", "c"], "rows": 2, "why": none_known,
+                "locator": { "kind": "csv_cell", "row": 0, "column": "" } }]),
+            json!([]),
+        ]
+    );
+    assert_eq!(
+        seen("agate-excel", &["test_sheets.xlsx", "test_ambiguous_date.xlsx"]),
+        [
+            json!([{ "saw": "table", "columns": ["number", "text", "boolean", "date", "datetime"], "rows": 2,
+                "why": "a table in which each row is a comparable needs these columns too: id, price, area",
+                "locator": { "kind": "sheet_cell", "sheet": "data", "cell": "A1:E1" } }]),
+            json!([{ "saw": "table", "columns": ["s"], "rows": 1, "why": none_known,
+                "locator": { "kind": "sheet_cell", "sheet": "Sheet1", "cell": "A1:A1" } }]),
+        ]
+    );
+    let pages = seen("pypdf", &["crazyones.pdf", "imagemagick-lzw.pdf", "r6-both-passwords.pdf"]);
+    assert_eq!(pages[0][0]["saw"], "text");
+    assert_eq!(pages[0][0]["locator"]["page"], 1);
+    let begins = pages[0][0]["begins"].as_str().unwrap();
+    assert!(begins.starts_with("The Crazy Ones"), "{begins}");
+    // Of pictures, and of what needs a password, nothing can be seen.
+    assert_eq!(pages[1..], [json!([]), json!([])]);
 }
 
 #[test]

@@ -24,6 +24,8 @@ struct Cli {
 enum Command {
     /// Value the asset of a fact sheet and print the report; needs no server
     Appraise(AppraiseArgs),
+    /// List the dead letters of the topic, or put them back
+    Redrive(Box<bus::redrive::Args>),
 }
 
 const SERVICE: Service = Service {
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Appraise(args)) => command::run(&args),
+        Some(Command::Redrive(args)) => bus::redrive::main(Valuation::NAME, *args, RedisLedger::of_process),
         None => runtime::run(SERVICE, move |process| work(process, cli.common, cli.prepare)),
     }
 }

@@ -91,6 +91,11 @@ impl Record {
         }
     }
 
+    /// Copies a message that no bound of the loop counts.
+    pub fn alone(message: &BorrowedMessage<'_>) -> Self {
+        Self::new(message, &mut Vec::new(), &Arc::default())
+    }
+
     pub fn key(&self) -> Option<&[u8]> {
         self.bytes.get(self.key_at..self.value_at).filter(|_| self.has_key)
     }
@@ -149,6 +154,35 @@ fn put_header(bytes: &mut Vec<u8>, name: &[u8], value: Option<&[u8]>) {
     bytes.extend_from_slice(&value.map_or(NULL, |v| v.len() as u32).to_le_bytes());
     bytes.extend_from_slice(name);
     bytes.extend_from_slice(value.unwrap_or_default());
+}
+
+#[cfg(test)]
+impl Record {
+    /// A message that never was on a broker: offset, time, headers and key.
+    pub fn made(offset: i64, written_ms: i64, headers: &[(&str, Option<&[u8]>)], key: &[u8]) -> Self {
+        let mut bytes = Vec::new();
+        for (name, value) in headers {
+            put_header(&mut bytes, name.as_bytes(), *value);
+        }
+        let key_at = bytes.len();
+        bytes.extend_from_slice(key);
+        let weights = Arc::new(Weights::default());
+        weights.messages.fetch_add(1, Ordering::Relaxed);
+        weights.bytes.fetch_add(bytes.len() + OVERHEAD, Ordering::Relaxed);
+        Self {
+            partition: 0,
+            offset,
+            timestamp: KafkaTimestamp::CreateTime(written_ms),
+            key_at,
+            value_at: bytes.len(),
+            bytes: bytes.into(),
+            has_key: true,
+            has_value: false,
+            has_headers: true,
+            readable: true,
+            weights,
+        }
+    }
 }
 
 #[cfg(test)]

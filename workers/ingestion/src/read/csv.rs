@@ -7,6 +7,7 @@ use ::csv::StringRecord;
 use messages::facts::Locator;
 
 use super::dialect::{Evidence, delimiter, rows};
+use super::seen::Seen;
 use super::table::{Cell, Table, Writing};
 use super::{Facts, MAX_COLUMNS, MAX_COMPARABLES, MAX_FIELD, MAX_ROWS, Reading, Refusal};
 
@@ -73,6 +74,33 @@ pub(super) fn read(text: &str) -> Result<Reading, Refusal> {
         out.problems.push("the table has a header but no rows");
     }
     Ok(Reading::Facts(out))
+}
+
+/// Sees the table, when no facts are taken from it.
+pub(super) fn see(text: &str, seen: &mut Seen) {
+    let Some(delimiter) = delimiter(text, true) else { return };
+    let too_wide = |line: &str| line.bytes().filter(|b| *b == delimiter).count() >= MAX_COLUMNS;
+    if text.split('\n').any(too_wide) {
+        return;
+    }
+    let mut reader = rows(text, delimiter);
+    let mut header = StringRecord::new();
+    if !matches!(next(&mut reader, &mut header), Ok(true)) {
+        return;
+    }
+    let names: Vec<&str> = header.iter().collect();
+    if let Err(why) = Table::of(&names, &mut Facts::by(EXTRACTOR)) {
+        let mut row = StringRecord::new();
+        let mut count = 0;
+        while count <= MAX_ROWS && matches!(next(&mut reader, &mut row), Ok(true)) {
+            count += 1;
+        }
+        let locator = Locator::CsvCell {
+            row: 0,
+            column: String::new(),
+        };
+        seen.table(names.into_iter(), count, why, locator);
+    }
 }
 
 /// The next row; `false` at the end.

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::seen::Seen;
 use super::{Facts, Found, MAX_COMPARABLES, MAX_DEPTH, Reading, Refusal};
 use crate::fields::{CURRENCY, Field, List, field_at, list_at, quoted, value};
 
@@ -44,6 +45,43 @@ pub(super) fn read(text: &str) -> Result<Reading, Refusal> {
     };
     sheet.members("", "", members)?;
     Ok(Reading::Facts(sheet.out))
+}
+
+/// Sees the members of an object that is no fact sheet, and the lists of objects in it.
+pub(super) fn see(text: &str, seen: &mut Seen) {
+    let root: Result<&RawValue, _> = serde_json::from_str(text);
+    let Some(root) = root.ok().filter(|_| check_depth(text).is_ok()) else {
+        return;
+    };
+    match open(root) {
+        Ok(Members::Object(members)) => {
+            let is_sheet = |(name, raw): &(String, &RawValue)| name == "schema" && matches!(scalar(raw), Ok(Some(s)) if s == INPUT_SCHEMA);
+            if members.iter().any(is_sheet) {
+                return;
+            }
+            for (name, raw) in members {
+                let pointer = format!("/{}", escape(&name));
+                match scalar(raw) {
+                    Ok(Some(value)) => seen.labelled(&name, &value, Locator::JsonPointer { pointer }),
+                    Ok(None) => {}
+                    Err(_) => see_list(raw, pointer, seen),
+                }
+            }
+        }
+        Ok(Members::List(_)) => see_list(root, String::new(), seen),
+        Ok(Members::Null | Members::Scalar) | Err(_) => {}
+    }
+}
+
+/// A list of objects is a table to a person.
+fn see_list(raw: &RawValue, pointer: String, seen: &mut Seen) {
+    if let Ok(Members::List(rows)) = open(raw)
+        && let Some(Ok(Members::Object(first))) = rows.first().map(|row| open(row))
+    {
+        let why = "it is not in a fact sheet".to_owned();
+        let names = first.iter().map(|(name, _)| name.as_str());
+        seen.table(names, rows.len() as u64, why, Locator::JsonPointer { pointer });
+    }
 }
 
 /// Refuses text whose objects and lists stand too deep within each other, before anything opens them.

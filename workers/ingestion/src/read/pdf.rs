@@ -5,11 +5,13 @@
 mod fonts;
 mod labels;
 mod lines;
+mod seen;
 
 use lopdf::{DecompressError, Document, Error, LoadOptions};
 
 use super::{Facts, Reading, Refusal};
 use labels::Found;
+pub(super) use seen::see;
 
 pub(super) const EXTRACTOR: &str = "pdf/1";
 /// Pages of a document.

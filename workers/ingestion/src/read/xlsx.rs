@@ -6,6 +6,7 @@
 
 mod archive;
 mod cells;
+mod seen;
 
 use std::io::Cursor;
 
@@ -19,6 +20,7 @@ use super::{Facts, MAX_COMPARABLES, Reading, Refusal};
 use crate::fields::{Form, quoted};
 use archive::measure;
 use cells::{Book, Budget, Kept, Row, a1, broken, rows};
+pub(super) use seen::see;
 
 pub(super) const EXTRACTOR: &str = "xlsx/1";
 /// Sheets that are looked at.

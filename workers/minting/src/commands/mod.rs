@@ -7,8 +7,12 @@ mod status;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use bus::Worker as _;
 use messages::{AssetId, Tenant};
 use runtime::{ConfigError, Env, Exit, FromEnv, Reader};
+use stores::RedisLedger;
+
+use crate::Handler;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -22,6 +26,8 @@ pub enum Command {
     },
     /// Print the signers' addresses, one a line, in the order of the partitions
     Signers,
+    /// List the dead letters of the topic, or put them back
+    Redrive(Box<bus::redrive::Args>),
     /// Prove an asset's mint by asking the chain; exits with 70 when it does not hold
     Confirm {
         #[arg(long)]
@@ -69,6 +75,7 @@ impl Command {
             Self::Deploy(args) => deploy::run(&load()?, &args).await,
             Self::Status { json } => status::run(&load()?, json).await,
             Self::Signers => status::signers(&load()?).await,
+            Self::Redrive(args) => bus::redrive::command(Handler::NAME, *args, RedisLedger::of_process).await,
             Self::Confirm { tenant, asset, json } => confirm::run(&load()?, &tenant, &asset, json).await,
         }
     }

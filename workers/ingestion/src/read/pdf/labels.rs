@@ -142,6 +142,12 @@ impl Found {
     }
 }
 
+/// Whether a label is one that a fact stands behind.
+pub(super) fn knows(label: &str) -> bool {
+    let folded: String = label.trim().chars().map(fold).collect();
+    RULES.iter().any(|rule| rule.labels.iter().any(|l| begins(&folded, l)))
+}
+
 /// A letter without case and accent; always one for one.
 fn fold(c: char) -> char {
     match c.to_lowercase().next().unwrap_or(c) {

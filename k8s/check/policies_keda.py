@@ -82,8 +82,13 @@ def trigger_authentication(world):
     if not held:
         yield "no TriggerAuthentication"
     for thing in held:
-        if get(thing, "spec.podIdentity.provider") != "azure-workload" or not get(thing, "spec.azureKeyVault.secrets"):
-            yield f"{label(thing)}: not azure-workload with Key Vault"
+        identity = get(thing, "spec.azureKeyVault.podIdentity") or {}
+        if identity.get("provider") != "azure-workload" or not re.fullmatch(r"[0-9a-f-]{36}", identity.get("identityId", "")):
+            yield f"{label(thing)}: does not sign on to Key Vault by azure-workload (azureKeyVault.podIdentity)"
+        if {s.get("parameter") for s in get(thing, "spec.azureKeyVault.secrets") or []} != {"username", "password", "ca"}:
+            yield f"{label(thing)}: Kafka wants username, password and ca"
+        if get(thing, "spec.podIdentity"):
+            yield f"{label(thing)}: spec.podIdentity is the trigger's, and a kafka trigger has none"
         for key in ("secretTargetRef", "env", "filePath"):
             if get(thing, f"spec.{key}"):
                 yield f"{label(thing)}: {key}"

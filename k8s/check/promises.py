@@ -58,7 +58,7 @@ def images_only(tree, before):
     """What a deployment writes moves images and nothing else, and going back gives the very same render."""
     path = tree / "k8s/overlays/production/images/kustomization.yaml"
     kept = path.read_text()
-    path.write_text(re.sub(r'newTag: "[0-9a-f]{40}"', f'newTag: "{"ab" * 20}"', kept))
+    path.write_text(re.sub(r'"[0-9a-f]{40}"', f'"{"ab" * 20}"', kept))
     found = list(differences(before, render(tree / "k8s/overlays/production")))
     path.write_text(kept)
     if not found or any(not f.endswith("/image") for f in found):
@@ -95,6 +95,34 @@ def with_gateway(tree):
                 yield f"{label(gateway)}: serves {listener['hostname']}"
 
 
+def bites(tree):
+    """For each promise a tree that breaks it."""
+    overlay = tree / "k8s/overlays/production"
+
+    def tagged():
+        path = overlay / "images/kustomization.yaml"
+        path.write_text(path.read_text() + f'commonAnnotations: {{ deployed: "{"0" * 40}" }}\n')
+
+    def patched():
+        path = overlay / "kustomization.yaml"
+        patch = "  - target: { kind: ScaledJob, name: ingestion }\n    patch: |\n      - { op: replace, path: /spec/pollingInterval, value: 10 }\n"
+        path.write_text(path.read_text() + "patches:\n" + patch)
+
+    def unnamed():
+        edit(tree / "k8s/base/kustomization.yaml", "configurations:\n  - names.yaml\n", "")
+
+    for what, change, promise in (
+        ("a promotion that moves more than images", tagged, images_only),
+        ("a scaler's number that an overlay overrides", patched, one_number),
+        ("names that do not reach a ScaledJob", unnamed, a_setting_restarts),
+    ):
+        touched = {p: p.read_text() for p in [*overlay.rglob("kustomization.yaml"), tree / "k8s/base/kustomization.yaml"]}
+        change()
+        yield what, list(promise(tree, render(overlay)))
+        for path, text in touched.items():
+            path.write_text(text)
+
+
 def environments_agree(worlds):
     """Staging and production are the same objects."""
     held = {e: {re.sub(r"-[a-z0-9]{10}$", "", label(o)) for o in worlds[e].objects} for e in ("staging", "production")}
@@ -109,4 +137,6 @@ def every(worlds):
         yield "25 one number in scalers/ changes exactly that field", one_number(tree, before)
         yield "27 a changed setting reaches every ScaledJob", a_setting_restarts(tree, before)
         yield "28 the component gateway passes everything", with_gateway(tree)
+        for what, found in bites(tree):
+            yield f"teeth: {what}", [] if found else ["nothing found"]
     yield "staging and production are the same objects", environments_agree(worlds)

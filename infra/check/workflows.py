@@ -54,16 +54,41 @@ def wrong_steps(document):
                     yield f"{job_name}, {step.get('name', 'a step')}: {done.stdout}"
 
 
+def problems(name, document):
+    found = list(wrong_steps(document))
+    return found + (list(wrong_workflow(name, document)) if "jobs" in document else [])
+
+
+def step(document):
+    return document["jobs"]["test"]["steps"][-1]
+
+
+# Changes to ci.yml, each of which must be found.
+BREAKS = {
+    "an action of somebody else's": lambda d: d["jobs"]["test"]["steps"].append({"uses": "actions/checkout@v4"}),
+    "an expression in a script": lambda d: step(d).update(run="echo ${{ github.head_ref }}"),
+    "a script that shellcheck refuses": lambda d: step(d).update(run="cd $FOLDER"),
+    "a token for a job that signs on nowhere": lambda d: d["jobs"]["test"]["permissions"].update({"id-token": "write"}),
+    "a job that may write": lambda d: d["jobs"]["test"]["permissions"].update(contents="write"),
+    "no timeout": lambda d: d["jobs"]["test"].pop("timeout-minutes"),
+    "rights of the whole workflow": lambda d: d.update(permissions={"contents": "read"}),
+    "a stranger's change with our rights": lambda d: d.update(on={"pull_request_target": None}),
+}
+
+
 def main():
     wrong = []
+    for what, change in BREAKS.items():
+        with open(os.path.join(sys.argv[1], "workflows/ci.yml")) as text:
+            document = yaml.safe_load(text)
+        change(document)
+        if not problems("ci.yml", document):
+            wrong.append(f"workflows.py does not see {what}")
     for base, _, files in os.walk(sys.argv[1]):
         for file in sorted(f for f in files if f.endswith(".yml") and f != "zizmor.yml"):
             with open(os.path.join(base, file)) as text:
                 document = yaml.safe_load(text)
-            found = list(wrong_steps(document))
-            if "jobs" in document:
-                found += wrong_workflow(file, document)
-            wrong += [f"{os.path.join(base, file)}: {what}" for what in found]
+            wrong += [f"{os.path.join(base, file)}: {what}" for what in problems(file, document)]
     for what in wrong:
         print(what, file=sys.stderr)
     sys.exit(1 if wrong else 0)

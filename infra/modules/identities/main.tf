@@ -47,7 +47,7 @@ locals {
     ["data-ca", "intake-tls", "minting-mnemonic", "minting-evm-rpc-urls", "prepare-evm-rpc-urls"],
     flatten([for worker in local.workers : ["${worker}-kafka-username", "${worker}-kafka-password"]]),
     [for worker in local.workers : "${worker}-mongodb-uri" if worker != "backup-request"],
-    [for worker in local.workers : "${worker}-redis-url" if !contains(["backup", "backup-request"], worker)],
+    [for worker in local.workers : "${worker}-redis-url" if worker != "backup-request"],
   )
 }
 

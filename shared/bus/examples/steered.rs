@@ -2,7 +2,7 @@
 //!
 //! The order is the first word of the asset's id: `sleep-MILLIS-…` takes its time, `once-…` never returns where it is
 //! handled for the first time, `spin-…` the same without giving its thread back, `abort-…` ends the process, `panic-…`
-//! panics, `fail-…` fails; anything else is done at once. A line for each `begun` and `done`, with the event's id, the
+//! panics, `fail-…` fails; anything else is done at once. A line for each `begun`, `done` and `buried`, with the event's id, the
 //! asset's and the attempt, is appended to the file that `STEERED_EFFECTS` names.
 
 use std::io::Write as _;
@@ -76,7 +76,9 @@ impl Worker for Steered {
         Ok(ctx.caused(&event.envelope, format!("assets/{asset}"), &outcome).into())
     }
 
-    async fn buried(&self, _: &Event<IngestionPayload>, _: &Burial, _: &Context) -> Result<Emit, Failure> {
+    async fn buried(&self, event: &Event<IngestionPayload>, _: &Burial, ctx: &Context) -> Result<Emit, Failure> {
+        let asset = event.envelope.subject.trim_start_matches("assets/");
+        self.write("buried", event, asset, ctx.attempt).map_err(Failure::Failed)?;
         Ok(Emit::none())
     }
 }

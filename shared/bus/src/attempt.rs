@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use messages::{Envelope, Event, Payload, TraceParent};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
+use runtime::Change;
 use runtime::telemetry::{Span, Traces};
 use tokio::sync::OnceCell;
 use tokio::sync::mpsc::UnboundedSender;
@@ -21,10 +22,15 @@ use crate::core::{Batch, Item, Ticket};
 use crate::dead::Letter;
 use crate::fate::{Attempted, Fate, decide};
 use crate::hands::{Hands, Holding};
+use crate::keeper::Book;
 use crate::meters::{Counted, Meters};
+use crate::poison::DEATHS;
 use crate::source::Record;
 use crate::worker::Context;
 use crate::{Burial, Clock, Emit, Failure, KafkaConfig, Producer, RetryPolicy, Worker, dead};
+
+/// So often it is tried to tell of a message that ends the process, before its letter is written without.
+const TELLINGS: u32 = 2;
 
 /// What the loop holds of a message.
 pub(crate) struct Held {
@@ -86,6 +92,16 @@ pub(crate) struct Work {
     pub batch: Batch<Held>,
     /// Cancelled when it is not wanted any more.
     pub cancel: CancellationToken,
+    /// It is one message, under suspicion.
+    pub alone: Option<Alone>,
+}
+
+/// A message that is begun with nothing else in flight, because it may end the process.
+pub(crate) struct Alone {
+    pub deaths: u32,
+    /// What to write first, and where.
+    pub notes: Vec<Change>,
+    pub book: Book,
 }
 
 impl<W: Worker> Attempts<W> {
@@ -101,7 +117,16 @@ impl<W: Worker> Attempts<W> {
     }
 
     /// Handles a batch and publishes what it leads to.
-    async fn run(&self, Work { batch, cancel }: Work) -> Vec<Finished> {
+    async fn run(&self, work: Work) -> Vec<Finished> {
+        let mut deaths = 0;
+        if let Some(alone) = work.alone {
+            deaths = alone.deaths;
+            alone.book.change(alone.notes).await;
+        }
+        self.attempt(work.batch, work.cancel, deaths).await
+    }
+
+    async fn attempt(&self, batch: Batch<Held>, cancel: CancellationToken, deaths: u32) -> Vec<Finished> {
         let attempt = batch.items.first().map_or(0, |(_, item)| item.attempts);
         let ctx = Context {
             clock: self.clock.clone(),
@@ -113,6 +138,10 @@ impl<W: Worker> Attempts<W> {
         let mut finished = Vec::with_capacity(batch.items.len());
         let (mut items, mut events) = (Vec::new(), Vec::new());
         for (ticket, item) in batch.items {
+            if deaths >= DEATHS {
+                finished.push(self.give_up(ticket, item, deaths, &ctx).await);
+                continue;
+            }
             match decode::<W::Payload>(&item.record.record) {
                 Ok(mut event) => {
                     let span = self.span(&event.envelope, &item);
@@ -139,6 +168,14 @@ impl<W: Worker> Attempts<W> {
             finished.push(self.settle(ticket, item, Some(event), outcome, &ctx).instrument(lines).await);
         }
         finished
+    }
+
+    /// Dead-letters a message that ends the process. When reading it, or telling of it, does so too, nobody is told.
+    async fn give_up(&self, ticket: Ticket, item: Item<Held>, deaths: u32, ctx: &Context) -> Finished {
+        let event = (deaths < DEATHS + TELLINGS)
+            .then(|| decode::<W::Payload>(&item.record.record).ok())
+            .flatten();
+        self.settle(ticket, item, event.as_ref(), Attempted::Deadly(deaths), ctx).await
     }
 
     /// The span of one attempt at a message, below the span that sent it.

@@ -4,13 +4,13 @@
 //! every message write one cap's worth of letters and not twenty.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use jiff::Timestamp;
 use runtime::{Change, Entries, Ledger, LedgerDown};
 
 use crate::KafkaConfig;
-use crate::keeper::Keeper;
+use crate::keeper::{Book, Keeper};
 
 /// Why a version of a worker does not consume any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,8 +110,7 @@ impl Tally {
 
 /// The breaker of this process. Messages that are done cost it one addition; only dead letters are told the ledger.
 pub(crate) struct Breaker {
-    keeper: Keeper,
-    book: Arc<str>,
+    book: Book,
     version: &'static str,
     /// Done since the ledger was last told.
     done: AtomicU64,
@@ -121,10 +120,9 @@ pub(crate) struct Breaker {
 }
 
 impl Breaker {
-    pub fn new(keeper: Keeper, kafka: &KafkaConfig, worker: &str, version: &'static str) -> Self {
+    pub fn new(keeper: &Keeper, kafka: &KafkaConfig, worker: &str, version: &'static str) -> Self {
         Self {
-            keeper,
-            book: book(kafka, worker).into(),
+            book: keeper.book(book(kafka, worker)),
             version,
             done: AtomicU64::new(0),
             tally: Mutex::default(),
@@ -134,7 +132,7 @@ impl Breaker {
 
     /// Reads what earlier processes have left; why this version must not consume, when it must not.
     pub async fn open(&self) -> Option<Trip> {
-        let said = self.keeper.change(&self.book, Vec::new()).await?;
+        let said = self.book.change(Vec::new()).await?;
         *self.tally() = Tally::read(&said, self.version);
         let ours = self.entry("");
         let others = said.keys().filter(|entry| !entry.ends_with(&ours)).cloned().collect();
@@ -159,7 +157,7 @@ impl Breaker {
         };
         let mut changes = self.told_of(done);
         changes.extend(["run", "dead", "seen"].map(|name| Change::Add(self.entry(name), 1)));
-        let said = self.keeper.change(&self.book, changes).await;
+        let said = self.book.change(changes).await;
         let tally = match &said {
             Some(said) => {
                 let told = Tally::read(said, self.version);
@@ -178,16 +176,13 @@ impl Breaker {
                 tally.dead - 1,
                 tally.seen - 1
             );
-            self.keeper.change(&self.book, vec![Change::Put(self.entry("trip"), why)]).await;
+            self.book.change(vec![Change::Put(self.entry("trip"), why)]).await;
             return false;
         }
         if let Some(halved) = tally.halved() {
             *self.tally() = halved;
             let put = |name, count: u64| Change::Put(self.entry(name), count.to_string());
-            drop(
-                self.keeper
-                    .change(&self.book, vec![put("dead", halved.dead), put("seen", halved.seen)]),
-            );
+            drop(self.book.change(vec![put("dead", halved.dead), put("seen", halved.seen)]));
         }
         true
     }
@@ -198,7 +193,7 @@ impl Breaker {
         let worried = *tally != Tally::default();
         let done = if worried { self.done.swap(0, Ordering::Relaxed) } else { 0 };
         tally.done(done);
-        let told = (done > 0).then(|| self.keeper.change(&self.book, self.told_of(done)));
+        let told = (done > 0).then(|| self.book.change(self.told_of(done)));
         async move { told?.await }
     }
 
@@ -207,7 +202,7 @@ impl Breaker {
         let others = self.others.get().cloned().unwrap_or_default();
         if !others.is_empty() {
             let changes = others.into_iter().map(Change::Remove).collect();
-            self.keeper.change(&self.book, changes).await;
+            self.book.change(changes).await;
         }
     }
 

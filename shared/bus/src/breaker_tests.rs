@@ -35,7 +35,7 @@ fn kafka() -> KafkaConfig {
 }
 
 fn breaker(keeper: Keeper, version: &'static str) -> Breaker {
-    Breaker::new(keeper, &kafka(), "worker", version)
+    Breaker::new(&keeper, &kafka(), "worker", version)
 }
 
 #[tokio::test]

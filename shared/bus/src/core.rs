@@ -4,6 +4,8 @@
 //! wait for each other. Offsets are committed as a contiguous frontier: a slow message holds the commit, not its
 //! neighbours. Every assignment of a partition has an epoch, and what finishes under an old one is ignored.
 
+mod careful;
+
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
@@ -27,9 +29,22 @@ pub(crate) struct Item<R> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ticket {
     pub partition: i32,
+    pub offset: i64,
     epoch: u64,
     lane: u64,
     seq: u64,
+}
+
+impl Ticket {
+    fn of<R>(partition: i32, epoch: u64, lane: u64, item: &Item<R>) -> Self {
+        Self {
+            partition,
+            offset: item.offset,
+            epoch,
+            lane,
+            seq: item.seq,
+        }
+    }
 }
 
 /// Messages of one partition and different keys, to be handled together.
@@ -167,12 +182,7 @@ impl<R> Core<R> {
                 break;
             }
             let Some((lane, item)) = p.ready.pop_front() else { break };
-            let ticket = Ticket {
-                partition,
-                epoch: p.epoch,
-                lane,
-                seq: item.seq,
-            };
+            let ticket = Ticket::of(partition, p.epoch, lane, &item);
             items.push((ticket, item));
             if alone {
                 break;

@@ -135,6 +135,11 @@ pub(crate) fn decide(outcome: Attempted, attempt: u32, failures: u32, policy: &R
         Attempted::Handled(Err(Failure::Failed(e))) => again(DeadClass::Handle, format!("{e:#}"), failures, policy, random),
         Attempted::Handled(Err(Failure::Cancelled)) => Fate::Leave,
         Attempted::Panicked(text) => again(DeadClass::Panic, text, failures, policy, random),
+        Attempted::Deadly(deaths) => Fate::Bury(Burial {
+            class: DeadClass::Poison,
+            error: format!("the process ended {deaths} times while this message alone was in its hands"),
+            attempts: deaths,
+        }),
         Attempted::Undecodable(text) => Fate::Bury(Burial {
             class: DeadClass::Decode,
             error: text,
@@ -149,6 +154,8 @@ pub(crate) enum Attempted {
     Handled(Result<Emit, Failure>),
     Panicked(String),
     Undecodable(String),
+    /// Not begun: so often the process ended while this message alone was in its hands.
+    Deadly(u32),
 }
 
 impl Attempted {
@@ -162,6 +169,7 @@ impl Attempted {
             Self::Handled(Err(Failure::Cancelled)) => Some("cancelled"),
             Self::Panicked(_) => Some("panic"),
             Self::Undecodable(_) => Some("decode"),
+            Self::Deadly(_) => Some("poison"),
         }
     }
 }

@@ -29,16 +29,32 @@ impl Keeper {
         Self(asks)
     }
 
-    /// Changes a book and tells what it says then; `None` when the ledger does not. The change is in its place behind
+    pub fn book(&self, name: String) -> Book {
+        Book {
+            keeper: self.clone(),
+            name: name.into(),
+        }
+    }
+}
+
+/// A book of the ledger.
+#[derive(Clone)]
+pub(crate) struct Book {
+    keeper: Keeper,
+    name: Arc<str>,
+}
+
+impl Book {
+    /// Changes it and tells what it says then; `None` when the ledger does not. The change is in its place behind
     /// all earlier ones when this returns; the answer need not be waited for.
-    pub fn change(&self, book: &Arc<str>, changes: Vec<Change>) -> impl Future<Output = Option<Entries>> + Send + use<> {
+    pub fn change(&self, changes: Vec<Change>) -> impl Future<Output = Option<Entries>> + Send + use<> {
         let (answer, answered) = oneshot::channel();
         let asked = Asked {
-            book: book.clone(),
+            book: self.name.clone(),
             changes,
             answer,
         };
-        let sent = self.0.send(asked).is_ok();
+        let sent = self.keeper.0.send(asked).is_ok();
         async move { if sent { answered.await.ok().flatten() } else { None } }
     }
 }

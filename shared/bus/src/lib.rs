@@ -13,6 +13,7 @@ mod fate;
 mod hands;
 mod keeper;
 mod meters;
+mod poison;
 mod producer;
 pub mod redrive;
 mod run;

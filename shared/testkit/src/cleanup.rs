@@ -6,15 +6,18 @@ use bus::KafkaConfig;
 use messages::topics;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
-use runtime::{Env, Reader};
-use stores::{BlobConfig, Mongo, MongoConfig};
+use runtime::{Change, Env, Ledger as _, Reader};
+use stores::{BlobConfig, CacheConfig, Mongo, MongoConfig, RedisLedger};
 
 /// How long giving back may take, in all.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Containers that workers own.
 const CONTAINERS: [&str; 4] = ["inbox", "documents", "backups", "backup-control"];
 
-/// Drops the database, the topics, the groups and the containers of a corner of the shared servers. Blocks.
+/// Books of the ledger that each group has.
+const BOOKS: [&str; 2] = ["breaker", "deaths"];
+
+/// Drops the database, the topics, the groups, the ledger's books and the containers of a corner of the shared servers. Blocks.
 pub(crate) fn give_back(name: String, env: Env) {
     let cleaning = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -33,8 +36,9 @@ async fn clean(env: &Env) -> anyhow::Result<()> {
         MongoConfig::read(env, &mut r),
         KafkaConfig::read(env, &mut r),
         BlobConfig::read(env, &mut r),
+        CacheConfig::read(env, &mut r),
     );
-    let (Some(mongo), Some(kafka), Some(blob)) = read else {
+    let (Some(mongo), Some(kafka), Some(blob), Some(cache)) = read else {
         anyhow::bail!("the servers' settings are wrong");
     };
     Mongo::new(&mongo).await?.db().drop().await?;
@@ -48,6 +52,13 @@ async fn clean(env: &Env) -> anyhow::Result<()> {
     // What was never made cannot be deleted, and need not be.
     admin.delete_topics(&names, &AdminOptions::new()).await?;
     admin.delete_groups(&names, &AdminOptions::new()).await?;
+    let ledger = RedisLedger::new(&cache)?;
+    for book in topics::WORK
+        .iter()
+        .flat_map(|t| BOOKS.map(|book| format!("{}/{book}", kafka.name(t))))
+    {
+        ledger.change(&book, &[Change::Clear]).await?;
+    }
     let http = reqwest::Client::builder().no_proxy().build()?;
     for container in CONTAINERS {
         let mut url = blob.endpoint.clone();

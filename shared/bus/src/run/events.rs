@@ -25,7 +25,8 @@ impl<W: Worker> Loop<W> {
                 self.meters.assigned();
                 self.unassigned_since = None;
                 self.brokers_down = false;
-                partitions.into_iter().for_each(|p| self.core.assign(p));
+                partitions.iter().for_each(|p| self.core.assign(*p));
+                self.claim(partitions);
             }
             FromKafka::Revoked { partitions, reply } => {
                 debug!(?partitions, "partitions revoked");
@@ -42,6 +43,7 @@ impl<W: Worker> Loop<W> {
                 warn!(?partitions, "partitions lost without being asked");
                 self.meters.lost();
                 self.cancel(&partitions);
+                self.unwatch(&partitions);
                 partitions.into_iter().for_each(|p| {
                     self.core.revoke(p);
                 });
@@ -72,6 +74,7 @@ impl<W: Worker> Loop<W> {
             .map_or_else(|| self.hasher.hash_one(record.offset), |key| self.hasher.hash_one(key));
         let (partition, offset) = (record.partition, record.offset);
         self.core.record(partition, offset, lane, Held::new(record));
+        self.watch_record(partition, offset);
     }
 
     /// Answers the thread that waits in the rebalance callback, once nothing is in flight or the time is up.
@@ -91,6 +94,7 @@ impl<W: Worker> Loop<W> {
         revoking.partitions.iter().for_each(|p| {
             self.core.revoke(*p);
         });
+        self.unwatch(&revoking.partitions);
         // The thread may have waited long enough and gone on.
         drop(revoking.reply.try_send(offsets));
     }
@@ -101,6 +105,8 @@ impl<W: Worker> Loop<W> {
             Ok(offsets) => {
                 self.meters.commit(true);
                 self.core.committed(&offsets);
+                self.watch.committed(&offsets);
+                self.commit_at_once();
             }
             Err(code) => {
                 // Who owns what is about to change, or the coordinator moves: the next commit tells.

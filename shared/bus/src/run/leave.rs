@@ -20,7 +20,9 @@ impl<W: Worker> Loop<W> {
         self.source.ask(ToKafka::Stop);
         let attempts = self.attempts.clone();
         let worked = exit == Exit::Drained && self.process.tally.done.get() > 0;
+        let farewell = self.notes.change(self.watch.farewell());
         let last_word = async move {
+            farewell.await;
             attempts.breaker.tell().await;
             if worked {
                 attempts.breaker.forget_others().await;

@@ -3,6 +3,7 @@
 mod events;
 mod guards;
 mod leave;
+mod poison;
 mod time;
 mod watch;
 
@@ -19,14 +20,18 @@ use tokio::sync::OnceCell;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
+use uuid::Uuid;
 
-use crate::attempt::{Attempts, Finished, Held, Work};
+use poison::Claimed;
+
+use crate::attempt::{Alone, Attempts, Finished, Held, Work};
 use crate::breaker::{Breaker, Trip};
 use crate::circuit::Circuit;
-use crate::core::Core;
+use crate::core::{Batch, Core};
 use crate::hands::Hands;
-use crate::keeper::Keeper;
+use crate::keeper::{Book, Keeper};
 use crate::meters::Meters;
+use crate::poison::Watch;
 use crate::source::{FromKafka, Source, ToKafka};
 use crate::{Clock, LoopConfig, Worker, worker};
 
@@ -87,7 +92,7 @@ where
     let meters = Meters::new(process, &config.kafka.name(W::NAME));
     let keeper = Keeper::start(Arc::new(ledger), process.tally.clone());
     meters.held(process, source.held());
-    let breaker = Breaker::new(keeper, &config.kafka, W::NAME, process.service.version);
+    let breaker = Breaker::new(&keeper, &config.kafka, W::NAME, process.service.version);
     let join = async {
         if let Some(trip) = breaker.open().await {
             return Err(NoStart::Tripped(trip));
@@ -121,6 +126,7 @@ where
         hands: Hands::default(),
     });
     let (finished, results) = mpsc::unbounded_channel();
+    let (say_claimed, claimed) = mpsc::unbounded_channel();
     let now = Instant::now();
     let mut the_loop = Loop {
         process: process.clone(),
@@ -147,6 +153,11 @@ where
         stopping: None,
         ending: Exit::Drained,
         circuit: Circuit::new(config.retry),
+        watch: Watch::new(Uuid::now_v7().to_string(), config.max_in_flight),
+        notes: keeper.book(format!("{}/deaths", config.kafka.name(W::NAME))),
+        claims: 0,
+        say_claimed,
+        claimed,
         first: true,
         stuck: false,
         pulse: process.health.pulse("the loop", watch::STILL),
@@ -227,6 +238,13 @@ struct Loop<W: Worker> {
     /// How the process ends when what is in flight has come to an end.
     ending: Exit,
     circuit: Circuit,
+    watch: Watch,
+    /// Where processes leave word of what they hold.
+    notes: Book,
+    /// Questions to the ledger about partitions, without an answer yet.
+    claims: usize,
+    say_claimed: UnboundedSender<Claimed>,
+    claimed: UnboundedReceiver<Claimed>,
     first: bool,
     /// A handler holds a message for too long.
     stuck: bool,
@@ -260,6 +278,7 @@ impl<W: Worker> Loop<W> {
                     Some(event) => if let Some(exit) = self.take_event(event) { return exit; },
                     None => return Exit::Internal,
                 },
+                Some(claimed) = self.claimed.recv() => self.take_claimed(claimed),
                 () = self.process.stop.cancelled(), if !stopping => self.stop("told to stop"),
                 () = &mut sleep => {}
             }
@@ -271,6 +290,8 @@ impl<W: Worker> Loop<W> {
         info!(why, in_flight = self.core.in_flight(), "taking nothing new");
         self.process.health.set_ready(false);
         self.source.ask(ToKafka::Stop);
+        // Whatever ends the process from now on is no surprise.
+        self.note(self.watch.farewell());
         let grace = self.process.grace;
         let now = Instant::now();
         self.stopping = Some(Stopping {
@@ -280,19 +301,20 @@ impl<W: Worker> Loop<W> {
     }
 
     fn dispatch(&mut self) {
-        if self.stopping.is_some() || self.revoking.is_some() {
+        if self.stopping.is_some() || self.revoking.is_some() || self.claims > 0 {
             return;
         }
         let mut work = Vec::new();
         let limit = self.circuit.limit(Instant::now(), self.config.max_in_flight);
         while self.core.in_flight() < limit {
             let room = (limit - self.core.in_flight()).min(W::BATCH);
-            let Some(batch) = self.core.next(room) else { break };
-            let wanted = self.wanted.entry(batch.partition).or_insert_with(|| self.unwanted.child_token());
-            work.push(Work {
-                cancel: wanted.clone(),
-                batch,
-            });
+            let next = if self.watch.is_quiet() {
+                self.core.next(room).map(|batch| self.work(batch, None))
+            } else {
+                self.next_watched(room)
+            };
+            let Some(next) = next else { break };
+            work.push(next);
         }
         if work.is_empty() {
             return;
@@ -311,16 +333,24 @@ impl<W: Worker> Loop<W> {
         }
     }
 
+    fn work(&mut self, batch: Batch<Held>, alone: Option<Alone>) -> Work {
+        let wanted = self.wanted.entry(batch.partition).or_insert_with(|| self.unwanted.child_token());
+        Work {
+            cancel: wanted.clone(),
+            batch,
+            alone,
+        }
+    }
+
     fn take_results(&mut self, results: &mut Vec<Vec<Finished>>) {
         for result in results.drain(..).flatten() {
+            self.watch_finished(&result);
             match result {
                 Finished::Done(ticket) => {
                     self.core.done(ticket);
                     self.close_circuit();
                 }
-                Finished::Buried(ticket) => {
-                    self.core.done(ticket);
-                }
+                Finished::Buried(ticket) => self.core.done(ticket),
                 Finished::Again {
                     ticket,
                     item,
@@ -340,5 +370,6 @@ impl<W: Worker> Loop<W> {
             }
         }
         self.meters.in_flight(self.core.in_flight());
+        self.commit_at_once();
     }
 }

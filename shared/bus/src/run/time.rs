@@ -108,6 +108,20 @@ impl<W: Worker> Loop<W> {
         wake
     }
 
+    /// Where somebody died, what is done is committed at once: the less lies behind it, the fewer are the suspects.
+    pub(super) fn commit_at_once(&mut self) {
+        if self.watch.is_quiet() {
+            return;
+        }
+        let now = Instant::now();
+        if matches!(self.commit, Commit::Idle) && now >= self.repeat_at && !self.core.to_commit().is_empty() {
+            self.send_commit(now);
+        }
+        if self.core.is_drained() {
+            self.watch.drained();
+        }
+    }
+
     pub(super) fn send_commit(&mut self, now: Instant) {
         self.commit_at = now + COMMIT_EVERY;
         drop(self.attempts.breaker.tell());

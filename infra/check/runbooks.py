@@ -1,0 +1,77 @@
+"""The runbooks name what exists: our scripts and their options, files, programs and units of the data machine, users: runbooks.py"""
+import json
+import os
+import re
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+FILES = os.path.join(ROOT, "infra/modules/vm/files")
+RUNBOOKS = os.path.join(ROOT, "docs/runbooks")
+
+
+def read(*path):
+    with open(os.path.join(ROOT, *path)) as file:
+        return file.read()
+
+
+def options_of(command):
+    """What a script of ours knows; None when it hands its arguments on to a program."""
+    text = read(command)
+    if re.search(r'^exec "\$ROOT/target', text, re.M):
+        return None
+    return text + (read("scripts/lib/manifests.sh") if command in ("scripts/promote", "scripts/rollback") else "")
+
+
+def wrong_commands(text):
+    for line in text.splitlines():
+        for command, rest in re.findall(r"(?<![\w./-])((?:scripts|infra)/[a-z-]+)(?![\w/.*-])([^`|;&]*)", line):
+            if not os.path.exists(os.path.join(ROOT, command)):
+                yield f"{command} is not there"
+            elif os.path.isfile(os.path.join(ROOT, command)) and (known := options_of(command)):
+                for option in re.findall(r"(?<!\S)--[a-z-]+", rest):
+                    if not re.search(re.escape(option) + r"(?![\w-])", known):
+                        yield f"{command} has no {option}"
+
+
+def wrong_names(text):
+    programs = os.listdir(os.path.join(FILES, "bin"))
+    units = [f.removesuffix(".service") for f in os.listdir(os.path.join(FILES, "system"))]
+    for name in re.findall(r"\b(libertum-[a-z]+)\b(?!-)", text):
+        if name not in programs and name not in units and name not in ("libertum-data", "libertum-state", "libertum-staging", "libertum-production"):
+            yield f"{name} is neither a program nor a unit of the data machine"
+    for link in re.findall(r"\]\(([\w-]+\.md)\)", text):
+        if not os.path.exists(os.path.join(RUNBOOKS, link)):
+            yield f"{link} is not there"
+    for path in re.findall(r"`((?:k8s|infra|scalers)/[\w./-]+)`", text):
+        if not re.search("ENV|WORKER", path) and not os.path.exists(os.path.join(ROOT, path)):
+            yield f"{path} is not there"
+    access = json.loads(read("infra/modules/vm/files/access.json"))
+    for user in re.findall(r"-n (\w+)-mongodb-uri", text):
+        if user not in access["mongodb"]:
+            yield f"{user} is no user of MongoDB"
+    for word in re.findall(r"--rotate ([a-z][\w-]*)", text):
+        if word not in access["kafka"] and f'"{word}"' not in read("infra/secrets") and f" {word}\n" not in read("infra/secrets"):
+            yield f"infra/secrets rotates no {word}"
+
+
+def wrong(text):
+    yield from wrong_commands(text)
+    yield from wrong_names(text)
+
+
+# Each of these must be seen.
+BREAKS = ["`scripts/nothing`", "`scripts/promote ENV --image`", "on_vm libertum-healthy", "[x](none.md)", "`k8s/none/x.yaml`",
+          "-n nobody-mongodb-uri", "--rotate nobody"]
+
+
+def main():
+    problems = [f"runbooks.py does not see {broken}" for broken in BREAKS if not list(wrong(broken))]
+    for file in sorted(f for f in os.listdir(RUNBOOKS) if f.endswith(".md")):
+        problems += [f"docs/runbooks/{file}: {what}" for what in wrong(read("docs/runbooks", file))]
+    for what in problems:
+        print(what, file=sys.stderr)
+    sys.exit(1 if problems else 0)
+
+
+if __name__ == "__main__":
+    main()

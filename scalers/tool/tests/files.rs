@@ -83,7 +83,7 @@ fn mistakes_in_the_topics_are_named() {
         (
             "partitions: 12",
             "partitons: 12",
-            "line 12: there is no key partitons; did you mean partitions?",
+            "line 11: there is no key partitons; did you mean partitions?",
         ),
         ("name: valuation,", "name: ingestion,", "there twice"),
         ("name: minting,", "name: \"a/b\",", "a/b"),

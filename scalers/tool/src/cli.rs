@@ -15,6 +15,7 @@ use crate::check::{self, Level};
 use crate::child::{BecomeArgs, become_worker};
 use crate::engine::Version;
 use crate::run::{self, RunArgs};
+use crate::simulate::{self, SimulateArgs};
 use crate::topics::{self, Cluster, TopicSpec};
 
 /// Prepares the topics of the pool, and runs its workers from zero on one machine
@@ -34,6 +35,8 @@ enum Command {
     },
     /// Say what KEDA accepts silently and ops regret; any finding ends with 1
     Check(CheckArgs),
+    /// Replay a lag through KEDA's arithmetic: jobs, latency and cost before a file is applied
+    Simulate(Box<SimulateArgs>),
     /// Start workers on lag by KEDA's rule for ScaledJobs, as processes, and let them end by themselves
     Run(RunArgs),
     #[command(name = crate::child::BECOME, hide = true)]
@@ -94,6 +97,9 @@ pub fn run(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
         Command::Become(args) => become_worker(&args).map(|never| match never {}),
         Command::Check(args) => on_check(&args),
+        Command::Simulate(args) => simulate::main(&args)
+            .map_err(misconfigured)
+            .map(|same| ExitCode::from(u8::from(!same))),
         Command::Run(args) => in_runtime(async {
             let env = Env::of_process();
             let (stop, at_once) = follow_signals()?;

@@ -1,7 +1,7 @@
 //! The scalers: what ops edit, read by the same rules that KEDA goes by.
 //!
 //! `engine` decides and `yaml` reads, without I/O; `check` judges files, `spec` takes them for the engine, `kafka` looks,
-//! `topics` prepares, `run` is KEDA's loop on one machine.
+//! `topics` prepares, `run` is KEDA's loop on one machine, `simulate` the same without machine, broker or time.
 
 pub mod check;
 mod child;
@@ -9,6 +9,7 @@ mod cli;
 pub mod engine;
 pub mod kafka;
 pub mod run;
+pub mod simulate;
 pub mod spec;
 pub mod topics;
 pub mod yaml;

@@ -117,3 +117,90 @@ async fn a_program_that_is_not_there_is_said_before_anything_starts() {
     let (code, said) = b.run(&["--worker", "nobody"]).end();
     assert!(code == Some(64) && said.contains("no file for worker nobody"), "{code:?} {said}");
 }
+
+/// A copy of our scaler file for ingestion that a test may change.
+fn own_files(b: &mut Bench) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let scalers = dir.path().join("scalers");
+    std::fs::create_dir(&scalers).unwrap();
+    std::fs::copy(common::scalers_dir().join("ingestion.yaml"), scalers.join("ingestion.yaml")).unwrap();
+    b.scalers = scalers;
+    dir
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_look_is_decided_alike_by_simulate() {
+    let b = Bench::new().await;
+    let running = b.run(&[]);
+    b.send(45).await;
+    running.next("started");
+    running.next("ended");
+    let events = running.stop();
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let looks: Vec<&Value> = events.iter().filter(|e| e["event"] == "look").collect();
+    let creating = looks.iter().filter(|l| l["create"].as_i64() > Some(0)).count();
+    assert!(looks.len() > 3 && creating > 0, "{looks:?}");
+    let lines: Vec<String> = looks.iter().map(|e| e.to_string()).collect();
+    std::fs::write(log.path(), lines.join("\n")).unwrap();
+    let again = |path: &std::path::Path| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_scalers"))
+            .args(["simulate", "--decisions"])
+            .arg(path)
+            .arg(common::scalers_dir().join("ingestion.yaml"))
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, said) = again(log.path());
+    assert!(
+        code == Some(0) && said.contains(&format!("{} looks of ingestion, 0 decided otherwise", looks.len())),
+        "{said}"
+    );
+    let mut wrong = looks[0].clone();
+    wrong["wanted"] = (wrong["wanted"].as_i64().unwrap() + 1).into();
+    std::fs::write(log.path(), wrong.to_string()).unwrap();
+    assert_eq!(again(log.path()).0, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_outruns_its_pod_s_deadline_is_told_to_end() {
+    let mut b = Bench::new().await;
+    b.corner.set("IDLE_EXIT_MS", "600000");
+    let dir = own_files(&mut b);
+    let pods = dir.path().join("k8s/base/workers");
+    std::fs::create_dir_all(&pods).unwrap();
+    let pod = "kind: ScaledJob\nmetadata: { name: ingestion }\nspec:\n  jobTargetRef:\n    activeDeadlineSeconds: 2\n    template: { spec: { terminationGracePeriodSeconds: 20 } }\n";
+    std::fs::write(pods.join("ingestion.yaml"), pod).unwrap();
+    b.send(1).await;
+    let running = b.run(&["--worker", "ingestion"]);
+    let started = running.next("started");
+    let deadline = running.next("deadline");
+    assert_eq!((&deadline["job"], deadline["seconds"].as_i64()), (&started["job"], Some(2)));
+    assert_eq!(running.next("ended")["job"], started["job"]);
+    running.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_counts_for_new_jobs_and_spares_the_running_ones() {
+    let mut b = Bench::new().await;
+    b.corner.set("IDLE_EXIT_MS", "600000");
+    let dir = own_files(&mut b);
+    b.send(1).await;
+    let running = b.run(&["--worker", "ingestion"]);
+    let job = pid_of(&running.next("started"));
+    let file = b.scalers.join("ingestion.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("lagThreshold:", "lagTreshold:")).unwrap();
+    let refused = running.next("reload_failed");
+    assert!(
+        refused["error"].as_str().unwrap().contains("did you mean lagThreshold?"),
+        "{refused}"
+    );
+    std::fs::write(&file, text.replace("minReplicaCount: 0", "minReplicaCount: 2")).unwrap();
+    running.next("reloaded");
+    // The minimum comes first: one more beside the one that runs.
+    assert_ne!(pid_of(&running.next("started")), job);
+    test_kill_process(job).unwrap();
+    running.stop();
+    drop(dir);
+}

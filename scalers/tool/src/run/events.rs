@@ -8,6 +8,8 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::simulate::Look;
+
 /// When the file of events is as large as this it is put aside as `FILE.1`, over the one before.
 const LIMIT: u64 = 32 * 1024 * 1024;
 
@@ -23,6 +25,8 @@ pub enum Event {
         wanted: i64,
         running: usize,
     },
+    /// Every look: what it saw and what was decided. For programs only; `scalers simulate --decisions` takes it again.
+    Look(Look),
     Started {
         worker: String,
         job: String,
@@ -48,6 +52,12 @@ pub enum Event {
     StartFailed { worker: String, error: String },
     /// Jobs failed one after the other; the next waits.
     Waiting { worker: String, failures: u32, wait_ms: u64 },
+    /// A job ran longer than its pod's `activeDeadlineSeconds`, and is told to end.
+    Deadline { worker: String, job: String, seconds: u64 },
+    /// The file has changed. What runs goes on; new jobs come by the new file.
+    Reloaded { worker: String },
+    /// The file has changed and is wrong: the one before stays in force. Told once a change.
+    ReloadFailed { worker: String, error: String },
     /// Told to stop: nothing is started any more.
     Stopping { running: usize },
 }
@@ -97,7 +107,9 @@ impl Events {
     /// When it cannot be written.
     pub fn tell(&mut self, event: &Event) -> anyhow::Result<()> {
         let at = Timestamp::now();
-        self.say(&format!("{} {}", at.strftime("%H:%M:%S"), words(event)));
+        if let Some(words) = words(event) {
+            self.say(&format!("{} {words}", at.strftime("%H:%M:%S")));
+        }
         let line = || serde_json::to_string(&Line { at, event }).map(|json| json + "\n");
         match &mut self.sink {
             Sink::People => {}
@@ -132,8 +144,10 @@ fn open(path: &std::path::Path) -> anyhow::Result<File> {
     File::create(path).with_context(|| format!("{} cannot be written", path.display()))
 }
 
-fn words(event: &Event) -> String {
-    match event {
+/// For people; nothing for what is for programs only.
+fn words(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Look(_) => return None,
         Event::Poll {
             worker,
             lag,
@@ -169,6 +183,11 @@ fn words(event: &Event) -> String {
                 *wait_ms as f64 / 1000.0
             )
         }
+        Event::Deadline { worker, job, seconds } => format!("{worker:<10} {job} has run for {seconds} s, its deadline, and is told to end"),
+        Event::Reloaded { worker } => format!("{worker:<10} the file has changed; what runs goes on, new jobs come by the new one"),
+        Event::ReloadFailed { worker, error } => {
+            format!("{worker:<10} the file has changed and is wrong, the one before stays in force: {error}")
+        }
         Event::Stopping { running } => format!("stopping, {running} jobs are told to end"),
-    }
+    })
 }

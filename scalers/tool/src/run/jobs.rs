@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -25,6 +27,10 @@ pub struct Job {
     pub pid: u32,
     pub log: PathBuf,
     pub started: Instant,
+    /// It has said something: its program runs.
+    begun: Arc<AtomicBool>,
+    /// When it was told that its deadline has passed.
+    pub overdue: Option<Instant>,
 }
 
 /// A job that has.
@@ -67,6 +73,31 @@ impl Jobs {
         self.running.values().filter(|job| job.worker == worker).count()
     }
 
+    /// How many of them have not begun: their program has not said anything yet.
+    pub fn pending(&self, worker: &str) -> usize {
+        let mine = self.running.values().filter(|job| job.worker == worker);
+        mine.filter(|job| !job.begun.load(Ordering::Relaxed)).count()
+    }
+
+    /// Tells jobs that have run for longer than their deadline to end, and ends those that do not within the grace. The
+    /// names of those that were told now.
+    pub fn enforce(&mut self, worker: &str, deadline: Duration, grace: Duration) -> Vec<String> {
+        let mut told = Vec::new();
+        for job in self.running.values_mut().filter(|job| job.worker == worker) {
+            let signal = match job.overdue {
+                None if job.started.elapsed() >= deadline => {
+                    job.overdue = Some(Instant::now());
+                    told.push(job.name.clone());
+                    Signal::TERM
+                }
+                Some(since) if since.elapsed() >= grace => Signal::KILL,
+                _ => continue,
+            };
+            send(job.pid, signal);
+        }
+        told
+    }
+
     /// How many jobs have not ended.
     pub fn total(&self) -> usize {
         self.running.len()
@@ -101,8 +132,10 @@ impl Jobs {
         let log_to = tokio::fs::File::from_std(file);
         let (stdout, stderr, ended) = (child.stdout.take(), child.stderr.take(), self.ended.clone());
         let job = name.clone();
+        let begun = Arc::new(AtomicBool::new(false));
+        let says = Arc::clone(&begun);
         tokio::spawn(async move {
-            let logged = tokio::spawn(write_log(stdout, stderr, log_to));
+            let logged = tokio::spawn(write_log(stdout, stderr, log_to, says));
             let status = child.wait().await;
             // What the job said last is in the pipe still; a grandchild that keeps it open is not waited for.
             let flushed = tokio::time::timeout(Duration::from_secs(1), logged).await;
@@ -116,6 +149,8 @@ impl Jobs {
             pid,
             log,
             started: Instant::now(),
+            begun,
+            overdue: None,
         };
         Ok(self.running.entry(name).or_insert(job))
     }
@@ -128,11 +163,7 @@ impl Jobs {
     /// Sends every job a signal.
     pub fn signal(&self, signal: Signal) {
         for job in self.running.values() {
-            if let Some(pid) = i32::try_from(job.pid).ok().and_then(Pid::from_raw)
-                && kill_process(pid, signal).is_err()
-            {
-                // It has just ended; the news of that is on its way.
-            }
+            send(job.pid, signal);
         }
     }
 
@@ -157,6 +188,14 @@ impl Jobs {
     }
 }
 
+fn send(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw)
+        && kill_process(pid, signal).is_err()
+    {
+        // It has just ended; the news of that is on its way.
+    }
+}
+
 /// The number in a log's name.
 fn number(path: &Path, prefix: &str) -> Option<u64> {
     path.file_name()?.to_str()?.strip_prefix(prefix)?.strip_suffix(".log")?.parse().ok()
@@ -171,7 +210,7 @@ pub fn how(status: &std::io::Result<ExitStatus>) -> (Option<i32>, Option<i32>) {
 }
 
 /// Copies what a job says into its log, up to the limit; beyond it, it is read and dropped, so that the job goes on.
-async fn write_log<O, E>(stdout: Option<O>, stderr: Option<E>, mut log: tokio::fs::File) -> std::io::Result<()>
+async fn write_log<O, E>(stdout: Option<O>, stderr: Option<E>, mut log: tokio::fs::File, begun: Arc<AtomicBool>) -> std::io::Result<()>
 where
     O: AsyncRead + Unpin,
     E: AsyncRead + Unpin,
@@ -191,6 +230,7 @@ where
             },
             else => break,
         };
+        begun.store(true, Ordering::Relaxed);
         let fits = bytes.len().min(left);
         log.write_all(bytes.get(..fits).unwrap_or_default()).await?;
         if fits < bytes.len() && left > 0 {

@@ -2,6 +2,7 @@
 
 mod events;
 mod jobs;
+mod pool;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,10 +21,12 @@ use tokio_util::sync::CancellationToken;
 pub use events::Event;
 use events::Events;
 use jobs::{Ended, Jobs, how};
+use pool::{PodLimits, Pool};
 
 use crate::cli::misconfigured;
-use crate::engine::{Jobs as JobCount, Memory, Partition, Version};
+use crate::engine::{Jobs as JobCount, Partition, Version};
 use crate::kafka::Group;
+use crate::simulate::{Decided, Look};
 use crate::spec::{Scaler, Trigger, read_dir};
 
 /// The first wait after a failed job; each further one is twice as long, as a Job's `backoffLimit` would have it.
@@ -32,6 +35,9 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// What the scaler keeps of its own time to stop after its jobs'.
 const OWN_GRACE: Duration = Duration::from_secs(2);
+
+/// Kubernetes' own grace, where a pod names none.
+const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
 /// How to run.
 #[derive(Debug, clap::Args)]
@@ -51,6 +57,9 @@ pub struct RunArgs {
     /// Also write what happens as JSON lines to this file; - is standard output
     #[arg(long, value_name = "FILE")]
     pub events: Option<PathBuf>,
+    /// Where the pods are whose deadline and grace hold for jobs here too [default: ../k8s/base/workers of --scalers]
+    #[arg(long, value_name = "DIR")]
+    pub pods: Option<PathBuf>,
     /// Where the jobs' logs go
     #[arg(long, value_name = "DIR", default_value = ".stack/jobs")]
     pub log_dir: PathBuf,
@@ -62,7 +71,7 @@ struct RawGrace {
 }
 
 /// A time such as `1s`, `500ms` or `2m`, from 10 ms to a day.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|d| Duration::try_from(d).ok());
     parsed
         .filter(|d| (Duration::from_millis(10)..=Duration::from_secs(86_400)).contains(d))
@@ -70,20 +79,9 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// What a look at a worker's lag gave.
-struct Look {
+struct Seen {
     worker: usize,
     partitions: anyhow::Result<Vec<Partition>>,
-}
-
-/// A worker and how it has been doing.
-struct Pool {
-    scaler: Scaler,
-    /// Failed jobs since the last one that ended with 0.
-    failures: u32,
-    not_before: Option<Instant>,
-    last_poll: Option<Event>,
-    memory: Memory,
-    blind: bool,
 }
 
 /// Runs until told to stop; then tells the jobs, waits for them, and ends with 0.
@@ -100,19 +98,16 @@ pub async fn run(args: RunArgs, env: &Env, stop: CancellationToken) -> anyhow::R
     let mut jobs = Jobs::new(args.bin_dir.clone(), args.log_dir.clone(), job_grace, tell_ended)?;
     let (tell_look, mut looks) = mpsc::channel(scalers.len().max(1));
     let mut pools = Vec::with_capacity(scalers.len());
+    let pods = args.pods.clone().unwrap_or_else(|| args.scalers.join("../k8s/base/workers"));
     for (worker, scaler) in scalers.into_iter().enumerate() {
+        let limits = PodLimits::read(&pods, &scaler.worker).map_err(misconfigured)?;
+        let pool = Pool::new(scaler, &args.scalers, limits).map_err(misconfigured)?;
+        let scaler = &pool.scaler;
         let (topic, consumers) = scaler.topic().context("no kafka trigger")?;
-        let group = Group::new(&brokers(&kafka, &scaler, env).map_err(misconfigured)?, topic, consumers)?;
+        let group = Group::new(&brokers(&kafka, scaler, env).map_err(misconfigured)?, topic, consumers)?;
         let every = args.poll.unwrap_or(scaler.polling_interval);
         tokio::spawn(watch(worker, group, every, tell_look.clone(), stop.clone()));
-        pools.push(Pool {
-            scaler,
-            failures: 0,
-            not_before: None,
-            last_poll: None,
-            memory: Memory::default(),
-            blind: false,
-        });
+        pools.push(pool);
     }
     drop(tell_look);
     let scaling = scale(&mut pools, &mut jobs, &mut events, &mut looks, &mut ended, &stop).await;
@@ -200,7 +195,7 @@ fn notes(args: &RunArgs, scalers: &[Scaler], events: &Events) {
 }
 
 /// Looks at a group's lag again and again; a look that takes longer than the interval delays the next one.
-async fn watch(worker: usize, group: Group, every: Duration, tell: Sender<Look>, stop: CancellationToken) {
+async fn watch(worker: usize, group: Group, every: Duration, tell: Sender<Seen>, stop: CancellationToken) {
     let group = Arc::new(group);
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -214,7 +209,7 @@ async fn watch(worker: usize, group: Group, every: Duration, tell: Sender<Look>,
             Ok(partitions) => partitions,
             Err(e) => Err(e.into()),
         };
-        if tell.send(Look { worker, partitions }).await.is_err() {
+        if tell.send(Seen { worker, partitions }).await.is_err() {
             return;
         }
     }
@@ -224,7 +219,7 @@ async fn scale(
     pools: &mut [Pool],
     jobs: &mut Jobs,
     events: &mut Events,
-    looks: &mut Receiver<Look>,
+    looks: &mut Receiver<Seen>,
     ended: &mut UnboundedReceiver<Ended>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
@@ -246,6 +241,13 @@ async fn scale(
 /// Decides on a look, and starts the jobs that are wanted.
 fn create(pool: &mut Pool, jobs: &mut Jobs, events: &mut Events, look: anyhow::Result<Vec<Partition>>) -> anyhow::Result<()> {
     let worker = pool.scaler.worker.clone();
+    if let Some(deadline) = pool.limits.deadline {
+        let grace = pool.limits.grace.unwrap_or(DEFAULT_GRACE);
+        for job in jobs.enforce(&worker, deadline, grace) {
+            let (worker, seconds) = (worker.clone(), deadline.as_secs());
+            events.tell(&Event::Deadline { worker, job, seconds })?;
+        }
+    }
     let partitions = match look {
         Ok(partitions) => partitions,
         Err(e) => {
@@ -260,19 +262,19 @@ fn create(pool: &mut Pool, jobs: &mut Jobs, events: &mut Events, look: anyhow::R
     if std::mem::take(&mut pool.blind) {
         events.tell(&Event::LookSucceeded { worker: worker.clone() })?;
     }
+    if let Some(event) = pool.reload() {
+        events.tell(&event)?;
+    }
     let running = jobs.running(&worker);
-    let (Some(policy), Some(Trigger::Kafka { kafka, .. })) = (pool.scaler.job(), pool.scaler.triggers.first()) else {
-        return Ok(());
-    };
-    let reading = kafka.read(policy.keda, &partitions, &mut pool.memory);
     let count = JobCount {
         running: i64::try_from(running).unwrap_or(i64::MAX),
-        pending: 0,
+        pending: i64::try_from(jobs.pending(&worker)).unwrap_or(i64::MAX),
     };
-    let decision = policy.decide(&[reading.measured(kafka)], reading.bound, count);
+    let decision = pool.decide(&partitions, count);
+    events.tell(&Event::Look(look_of(&worker, &partitions, count, decision)))?;
     let poll = Event::Poll {
         worker: worker.clone(),
-        lag: reading.lag,
+        lag: decision.lag,
         active: decision.active,
         wanted: decision.wanted,
         running,
@@ -290,7 +292,7 @@ fn create(pool: &mut Pool, jobs: &mut Jobs, events: &mut Events, look: anyhow::R
                 worker: worker.clone(),
                 job: job.name.clone(),
                 pid: job.pid,
-                lag: reading.lag,
+                lag: decision.lag,
                 log: job.log.clone(),
             })?,
             Err(e) => {
@@ -301,6 +303,19 @@ fn create(pool: &mut Pool, jobs: &mut Jobs, events: &mut Events, look: anyhow::R
         }
     }
     Ok(())
+}
+
+/// A look as programs read it, and `scalers simulate --decisions` takes it again.
+fn look_of(worker: &str, partitions: &[Partition], jobs: JobCount, decision: Decided) -> Look {
+    Look {
+        worker: worker.to_owned(),
+        offsets: partitions.iter().map(|p| (p.committed, p.end)).collect(),
+        running: jobs.running,
+        pending: jobs.pending,
+        metric: decision.metric,
+        wanted: decision.wanted,
+        create: decision.create,
+    }
 }
 
 /// Records a job's end.

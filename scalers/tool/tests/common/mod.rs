@@ -25,6 +25,8 @@ pub fn scalers_dir() -> PathBuf {
 pub struct Bench {
     pub corner: Corner,
     dir: tempfile::TempDir,
+    /// Where the scaler files are that it runs by; our own unless a test says otherwise.
+    pub scalers: PathBuf,
 }
 
 impl Bench {
@@ -46,7 +48,8 @@ impl Bench {
         let example = Path::new(env!("CARGO_BIN_EXE_scalers")).parent().unwrap().join("examples/drain");
         assert!(example.is_file(), "{} is built by: cargo test -p scalers", example.display());
         std::os::unix::fs::symlink(example, dir.path().join("ingestion")).unwrap();
-        Self { corner, dir }
+        let scalers = scalers_dir();
+        Self { corner, dir, scalers }
     }
 
     pub async fn send(&self, count: usize) {
@@ -78,7 +81,7 @@ impl Bench {
         let mut command = Command::new(env!("CARGO_BIN_EXE_scalers"));
         command
             .args(["run", "--poll", "200ms", "--events", "-"])
-            .args([Path::new("--scalers"), &scalers_dir()])
+            .args([Path::new("--scalers"), &self.scalers])
             .args([Path::new("--bin-dir"), self.dir.path()])
             .args([Path::new("--log-dir"), &self.dir.path().join("jobs")])
             .args(more)
@@ -97,7 +100,11 @@ impl Bench {
                 }
             }
         });
-        Running { child, events }
+        Running {
+            child,
+            events,
+            seen: Default::default(),
+        }
     }
 
     pub fn logs(&self) -> Vec<PathBuf> {
@@ -111,6 +118,8 @@ impl Bench {
 pub struct Running {
     child: Child,
     events: Receiver<Value>,
+    /// What `next` has taken or passed over.
+    seen: std::cell::RefCell<Vec<Value>>,
 }
 
 impl Running {
@@ -120,6 +129,7 @@ impl Running {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let event = self.events.recv_timeout(left).unwrap_or_else(|e| panic!("no {kind}: {e}"));
+            self.seen.borrow_mut().push(event.clone());
             if event["event"] == kind {
                 return event;
             }
@@ -134,6 +144,18 @@ impl Running {
     pub fn end(mut self) -> (Option<i32>, String) {
         let stderr = std::io::read_to_string(self.child.stderr.take().unwrap()).unwrap();
         (self.child.wait().unwrap().code(), stderr)
+    }
+}
+
+impl Running {
+    /// Tells the scaler to stop, waits for its end, and gives every event from the first on.
+    pub fn stop(mut self) -> Vec<Value> {
+        rustix::process::kill_process(self.pid(), rustix::process::Signal::TERM).unwrap();
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.code(), Some(0));
+        let mut all = self.seen.take();
+        all.extend(self.events.iter());
+        all
     }
 }
 

@@ -1,0 +1,177 @@
+//! `scalers simulate`: what it says adds up, and the page stands alone.
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+fn ingestion() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../ingestion.yaml")
+}
+
+fn run(args: &[&str], files: &[&Path]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_scalers"))
+        .arg("simulate")
+        .args(files)
+        .args(args)
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+fn json(args: &[&str], files: &[&Path]) -> Vec<Value> {
+    let (code, said, errors) = run(&[args, &["--json"]].concat(), files);
+    assert_eq!(code, Some(0), "{errors}");
+    serde_json::from_str(&said).unwrap()
+}
+
+/// Our own file with a piece changed.
+fn changed(right: &str, wrong: &str) -> tempfile::NamedTempFile {
+    let text = std::fs::read_to_string(ingestion()).unwrap();
+    assert!(text.contains(right));
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(file.path(), text.replace(right, wrong)).unwrap();
+    file
+}
+
+#[test]
+fn a_burst_from_zero_is_worked_off_by_as_many_jobs_as_partitions() {
+    let outcome = &json(
+        &["--messages", "5000", "--per-message", "300ms", "--pod-start", "5s"],
+        &[&ingestion()],
+    )[0];
+    let totals = &outcome["totals"];
+    let figure = |name: &str| totals[name].as_f64().unwrap();
+    assert_eq!((figure("messages"), figure("left")), (5000.0, 0.0));
+    assert_eq!((figure("jobs"), figure("peak_running"), figure("idle_starts")), (12.0, 12.0, 0.0));
+    // 417 messages a partition at 0.3 s, after up to 10 s until the look and 5 s to start.
+    let drained = figure("drain_seconds");
+    assert!((130.0..142.0).contains(&drained), "{drained}");
+    assert!(figure("latency_p50_seconds") < figure("latency_p99_seconds"));
+    let rows = outcome["rows"].as_array().unwrap();
+    let created: i64 = rows.iter().map(|r| r["created"].as_i64().unwrap()).sum();
+    assert_eq!(created, 12);
+    assert_eq!(rows[0]["rule"], "inactive");
+}
+
+#[test]
+fn nothing_arrives_and_nothing_is_started() {
+    let outcome = &json(&["--shape", "steady", "--rate", "0", "--for", "1h"], &[&ingestion()])[0];
+    assert_eq!((&outcome["totals"]["jobs"], &outcome["totals"]["polls"]), (&0.into(), &361.into()));
+}
+
+#[test]
+fn a_lower_maximum_takes_longer_and_the_page_shows_both() {
+    let slow = changed("maxReplicaCount: 12", "maxReplicaCount: 3");
+    let dir = tempfile::tempdir().unwrap();
+    let page = dir.path().join("page.html");
+    let both = json(
+        &["--partitions", "12", "--per-message", "300ms", "--html", page.to_str().unwrap()],
+        &[slow.path(), &ingestion()],
+    );
+    let drained: Vec<f64> = both.iter().map(|o| o["totals"]["drain_seconds"].as_f64().unwrap()).collect();
+    assert!(drained[0] > 3.5 * drained[1], "{drained:?}");
+    let html = std::fs::read_to_string(page).unwrap();
+    for part in ["Before and after", "before: ", "after: ", "<svg", "class=\"better\"", "viewport"] {
+        assert!(html.contains(part), "{part}");
+    }
+    for foreign in ["<script", "http://", "https://", "src=", "@import", "NaN", "inf"] {
+        assert!(!html.contains(foreign), "{foreign}");
+    }
+}
+
+#[test]
+fn a_strategy_that_counts_work_twice_shows_as_more_jobs() {
+    let accurate = changed("strategy: default", "strategy: accurate");
+    let of = |file: &Path| {
+        let args = ["--messages", "100", "--partitions", "12", "--per-message", "2s"];
+        json(&args, &[file])[0]["totals"]["jobs"].as_i64().unwrap()
+    };
+    let (default, accurate) = (of(&ingestion()), of(accurate.path()));
+    assert_eq!(default, 5);
+    assert!(accurate > default, "{accurate}");
+}
+
+#[test]
+fn nodes_that_have_to_come_first_delay_and_cost() {
+    let args = [
+        "--per-message",
+        "300ms",
+        "--jobs-per-node",
+        "4",
+        "--warm-nodes",
+        "1",
+        "--node-start",
+        "2m",
+        "--price",
+        "0.2",
+    ];
+    let cold = &json(&args, &[&ingestion()])[0]["totals"];
+    let warm = &json(&["--per-message", "300ms"], &[&ingestion()])[0]["totals"];
+    let figure = |totals: &Value, name: &str| totals[name].as_f64().unwrap();
+    assert!(figure(cold, "drain_seconds") > figure(warm, "drain_seconds") + 60.0);
+    assert!(figure(cold, "node_minutes") > 0.0 && figure(cold, "cost") > 0.0);
+    assert_eq!(figure(warm, "node_minutes"), 0.0);
+}
+
+#[test]
+fn a_trace_is_replayed() {
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("trace.csv");
+    let mut text = "time,partition,committed,latest\n".to_owned();
+    for (t, end) in [(0, 10), (30, 10), (60, 250)] {
+        for p in 0..3 {
+            text += &format!("{t},{p},10,{}\n", end + if t == 0 { p * 5 } else { p * 5 + 7 });
+        }
+    }
+    std::fs::write(&trace, text).unwrap();
+    let outcome = &json(&["--trace", trace.to_str().unwrap(), "--per-message", "100ms"], &[&ingestion()])[0]["totals"];
+    // 0 + 5 + 10 wait at first, then 7 and 240 more on each partition.
+    assert_eq!(outcome["messages"], 15.0 + 3.0 * 247.0);
+    let (code, _, errors) = run(&["--trace", "/nowhere.csv"], &[&ingestion()]);
+    assert!(code == Some(64) && errors.contains("/nowhere.csv"), "{errors}");
+}
+
+#[test]
+fn a_scaled_object_wakes_scales_and_sleeps_after_its_cooldown() {
+    let feeder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/feeder.yaml");
+    let args = ["--partitions", "10", "--messages", "20000", "--per-message", "20ms", "--at", "1m"];
+    let outcome = &json(&args, &[&feeder])[0];
+    let rows = outcome["rows"].as_array().unwrap();
+    let running: Vec<i64> = rows.iter().map(|r| r["running"].as_i64().unwrap()).collect();
+    assert_eq!(
+        (running[0], *running.iter().max().unwrap(), &rows.last().unwrap()["wanted"]),
+        (0, 10, &0.into())
+    );
+    assert_eq!(outcome["totals"]["left"], 0.0);
+    // Cooldown: three minutes after the last lag.
+    let seconds = outcome["totals"]["seconds"].as_f64().unwrap();
+    let drained = outcome["totals"]["drain_seconds"].as_f64().unwrap();
+    assert!((seconds - 60.0 - drained - 180.0).abs() < 15.0, "{seconds} {drained}");
+}
+
+#[test]
+fn rows_stay_few_however_long_it_goes_on() {
+    let outcome = &json(&["--shape", "diurnal", "--rate", "0.05", "--for", "240h"], &[&ingestion()])[0];
+    assert_eq!(outcome["totals"]["polls"], 86_401);
+    assert!(outcome["rows"].as_array().unwrap().len() <= 1200);
+    let created: i64 = outcome["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| r["created"].as_i64().unwrap())
+        .sum();
+    assert_eq!(outcome["totals"]["jobs"], created);
+}
+
+#[test]
+fn a_file_that_keda_would_refuse_is_refused_with_its_line() {
+    let wrong = changed("lagThreshold: \"20\"", "lagTreshold: \"20\"");
+    let (code, _, errors) = run(&[], &[wrong.path()]);
+    assert!(
+        code == Some(64) && errors.contains("did you mean lagThreshold?") && errors.contains("error L02"),
+        "{errors}"
+    );
+}

@@ -15,7 +15,7 @@ use runtime::telemetry::{Span, Traces};
 use tokio::sync::OnceCell;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, debug, info, info_span, warn};
+use tracing::{Instrument as _, debug, error, info, info_span, warn};
 
 use crate::breaker::Breaker;
 use crate::core::{Batch, Item, Ticket};
@@ -27,7 +27,7 @@ use crate::meters::{Counted, Meters};
 use crate::poison::DEATHS;
 use crate::source::Record;
 use crate::worker::Context;
-use crate::{Burial, Clock, Emit, Failure, KafkaConfig, Producer, RetryPolicy, Worker, dead};
+use crate::{Burial, Clock, Emit, Failure, KafkaConfig, Producer, RetryPolicy, SendError, Worker, dead};
 
 /// So often it is tried to tell of a message that ends the process, before its letter is written without.
 const TELLINGS: u32 = 2;
@@ -68,6 +68,8 @@ pub(crate) enum Finished {
     Leave(Ticket),
     /// One dead letter too many: it was not written, and the message stays.
     Refused(Ticket),
+    /// Its dead letter cannot be written, now or later; the message stays.
+    Unwritten(Ticket),
 }
 
 /// Everything an attempt needs; shared by all.
@@ -333,6 +335,15 @@ impl<W: Worker> Attempts<W> {
                     "message dead-lettered"
                 );
                 Finished::Buried(ticket)
+            }
+            Err(e) if e.downcast_ref::<SendError>().is_some_and(SendError::is_permanent) => {
+                error!(
+                    message.partition = ticket.partition,
+                    message.offset = ticket.offset,
+                    error = format!("{e:#}"),
+                    "a dead letter cannot be written: check its topic's rights and max.message.bytes"
+                );
+                Finished::Unwritten(ticket)
             }
             Err(e) => {
                 let after = self.retry.wait(ctx.attempt, rand::random());

@@ -10,6 +10,8 @@ use std::time::Duration;
 use bus::{LoopConfig, RetryPolicy, breaker, dead};
 use common::{Bench, SERVICE, Step};
 use messages::topics;
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::FutureRecord;
 use runtime::{Exit, Process, Service};
 
@@ -161,5 +163,30 @@ async fn some_bad_messages_among_good_ones_stop_nobody() {
         Exit::Drained
     );
     assert_eq!(letters(&bench).await, 80);
+    bench.assert_no_lag().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_that_cannot_be_written_keeps_its_message_in_the_topic_and_ends_with_74() {
+    let bench = bench_with(30).await;
+    let dead = bench.kafka.name(&topics::dead(topics::INGESTION));
+    let admin: AdminClient<DefaultClientContext> = bench.kafka.client("test").create().unwrap();
+    let small = AlterConfig::new(ResourceSpecifier::Topic(&dead)).set("max.message.bytes", "100");
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+    for altered in admin.alter_configs(&[small], &options).await.unwrap() {
+        altered.unwrap();
+    }
+    let one_bad = |asset: &str, _| if asset == "m7" { Step::Fail } else { Step::Do };
+    assert_eq!(
+        bench.run_with(&bench.process(), &impatient(&bench), one_bad).await,
+        Exit::NotAcknowledged
+    );
+    assert_eq!(letters(&bench).await, 0);
+    let left = bench.corner.events(topics::INGESTION).await;
+    let bad = left.iter().find(|e| e.key == "demo/m7").unwrap();
+    assert!(bench.lag().await[&bad.partition] > 0, "it is committed, and in no topic of ours");
+    // Mended, it is done like any other.
+    assert_eq!(bench.run(|_, _| Step::Do).await, Exit::Drained);
+    assert!(bench.handled().contains(&"m7".to_owned()));
     bench.assert_no_lag().await;
 }

@@ -25,6 +25,16 @@ impl<W: Worker> Loop<W> {
         }
     }
 
+    /// Ends because a dead letter cannot be written: whatever else fails would have to wait for ever.
+    pub(super) fn end_unwritten(&mut self) {
+        if self.ending == Exit::Drained {
+            self.ending = Exit::NotAcknowledged;
+        }
+        if self.stopping.is_none() {
+            self.stop("a dead letter cannot be written");
+        }
+    }
+
     pub(super) fn open_circuit(&mut self) {
         if self.circuit.unavailable(Instant::now(), rand::random()) {
             warn!("something that the handler needs is unavailable: beginning nothing but a probe now and then");

@@ -367,6 +367,10 @@ impl<W: Worker> Loop<W> {
                     self.core.leave(ticket);
                     self.trip();
                 }
+                Finished::Unwritten(ticket) => {
+                    self.core.leave(ticket);
+                    self.end_unwritten();
+                }
             }
         }
         self.meters.in_flight(self.core.in_flight());

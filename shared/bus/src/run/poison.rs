@@ -71,7 +71,9 @@ impl<W: Worker> Loop<W> {
             Finished::Again {
                 ticket, unavailable: true, ..
             } => (ticket, Came::Unavailable),
-            Finished::Again { ticket, .. } | Finished::Leave(ticket) | Finished::Refused(ticket) => (ticket, Came::Failed),
+            Finished::Again { ticket, .. } | Finished::Leave(ticket) | Finished::Refused(ticket) | Finished::Unwritten(ticket) => {
+                (ticket, Came::Failed)
+            }
         };
         let changes = self.watch.back(ticket.partition, ticket.offset, came);
         self.note(changes);

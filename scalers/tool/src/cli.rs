@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use crate::check::{self, Level};
 use crate::child::{BecomeArgs, become_worker};
 use crate::engine::Version;
+use crate::record::{self, RecordArgs};
 use crate::run::{self, RunArgs};
+use crate::simulate::plan::{self, PlanArgs};
 use crate::simulate::{self, SimulateArgs};
 use crate::topics::{self, Cluster, TopicSpec};
 
@@ -37,6 +39,10 @@ enum Command {
     Check(CheckArgs),
     /// Replay a lag through KEDA's arithmetic: jobs, latency and cost before a file is applied
     Simulate(Box<SimulateArgs>),
+    /// Find the cheapest settings that meet a latency, and print the change to the file
+    Plan(Box<PlanArgs>),
+    /// Write the offsets of a live cluster as a trace, to be replayed by simulate
+    Record(RecordArgs),
     /// Start workers on lag by KEDA's rule for ScaledJobs, as processes, and let them end by themselves
     Run(RunArgs),
     #[command(name = crate::child::BECOME, hide = true)]
@@ -100,6 +106,16 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Simulate(args) => simulate::main(&args)
             .map_err(misconfigured)
             .map(|same| ExitCode::from(u8::from(!same))),
+        Command::Plan(args) => plan::main(&args)
+            .map_err(misconfigured)
+            .map(|found| ExitCode::from(u8::from(!found))),
+        Command::Record(args) => in_runtime(async {
+            let env = Env::of_process();
+            let (stop, _) = follow_signals()?;
+            let looks = record::record(&args, &env, stop).await?;
+            println!("{looks} looks in {}", args.out.display());
+            Ok(ExitCode::SUCCESS)
+        }),
         Command::Run(args) => in_runtime(async {
             let env = Env::of_process();
             let (stop, at_once) = follow_signals()?;

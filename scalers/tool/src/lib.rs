@@ -8,6 +8,7 @@ mod child;
 mod cli;
 pub mod engine;
 pub mod kafka;
+mod record;
 pub mod run;
 pub mod simulate;
 pub mod spec;

@@ -204,3 +204,32 @@ async fn an_edit_counts_for_new_jobs_and_spares_the_running_ones() {
     running.stop();
     drop(dir);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_lag_is_replayed() {
+    let b = Bench::new().await;
+    b.send(7).await;
+    let trace = tempfile::NamedTempFile::new().unwrap();
+    let run = |command: &mut std::process::Command| {
+        let output = command.envs(b.corner.vars().iter().cloned()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let scalers = || std::process::Command::new(env!("CARGO_BIN_EXE_scalers"));
+    let said = run(scalers()
+        .args(["record", "ingestion", "--every", "100ms", "--for", "1s", "--out"])
+        .arg(trace.path()));
+    assert!(said.contains("looks in"), "{said}");
+    let text = std::fs::read_to_string(trace.path()).unwrap();
+    assert!(
+        text.starts_with("time,partition,committed,latest\n") && text.lines().count() > 2,
+        "{text}"
+    );
+    let args = ["simulate", "--json", "--trace", trace.path().to_str().unwrap()];
+    let said = run(scalers().args(args).arg(common::scalers_dir().join("ingestion.yaml")));
+    let outcome: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        (&outcome[0]["totals"]["messages"], &outcome[0]["totals"]["left"]),
+        (&Value::from(7.0), &Value::from(0.0))
+    );
+}

@@ -175,3 +175,48 @@ fn a_file_that_keda_would_refuse_is_refused_with_its_line() {
         "{errors}"
     );
 }
+
+#[test]
+fn a_plan_meets_its_goal_and_its_change_keeps_every_comment() {
+    let slow = changed("maxReplicaCount: 12", "maxReplicaCount: 2");
+    let run = |goal: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_scalers"))
+            .args([
+                "plan",
+                "--goal",
+                goal,
+                "--messages",
+                "1200",
+                "--per-message",
+                "300ms",
+                "--partitions",
+                "12",
+            ])
+            .arg(slow.path())
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, said) = run("60s");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("-  maxReplicaCount: 2\n+  maxReplicaCount: "), "{said}");
+    // What it says is what the file then does.
+    let text = std::fs::read_to_string(slow.path()).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let (minus, plus): (Vec<&str>, Vec<&str>) = (
+        said.lines().filter(|l| l.starts_with('-') && !l.starts_with("---")).collect(),
+        said.lines().filter(|l| l.starts_with('+') && !l.starts_with("+++")).collect(),
+    );
+    assert_eq!(minus.len(), plus.len());
+    for (old, new) in minus.iter().zip(&plus) {
+        let at = lines.iter().position(|l| *l == old.strip_prefix('-').unwrap()).unwrap();
+        lines[at] = new.strip_prefix('+').unwrap().to_owned();
+    }
+    let planned = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(planned.path(), lines.join("\n") + "\n").unwrap();
+    let args = ["--messages", "1200", "--per-message", "300ms", "--partitions", "12"];
+    let latency = json(&args, &[planned.path()])[0]["totals"]["latency_p95_seconds"].as_f64().unwrap();
+    assert!(latency <= 60.0, "{latency}");
+    let (code, said) = run("1s");
+    assert!(code == Some(1) && said.contains("the fastest takes"), "{said}");
+}

@@ -35,9 +35,9 @@ pub fn page(outcomes: &[Outcome], args: &SimulateArgs) -> Result<String, fmt::Er
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
          <title>Scaler simulation</title><style>{STYLE}</style></head><body><main>"
     )?;
-    let what = match &args.trace {
+    let what = match &args.load.trace {
         Some(path) => format!("the trace {}", path.display()),
-        None => format!("{:?}", args.shape).to_lowercase(),
+        None => format!("{:?}", args.load.shape).to_lowercase(),
     };
     let title = if outcomes.len() > 1 {
         "Before and after"
@@ -48,13 +48,13 @@ pub fn page(outcomes: &[Outcome], args: &SimulateArgs) -> Result<String, fmt::Er
         out,
         "<h1>{title}</h1><p>{}: {} a message, jobs start in {}, idle jobs end after {}, by KEDA {}.</p>",
         escaped(&what),
-        time(args.workers.per_message.as_secs_f64()),
-        time(args.workers.pod_start.as_secs_f64()),
-        time(args.workers.idle_exit.as_secs_f64()),
-        args.keda_version
+        time(args.load.workers.per_message.as_secs_f64()),
+        time(args.load.workers.pod_start.as_secs_f64()),
+        time(args.load.workers.idle_exit.as_secs_f64()),
+        args.load.keda_version
     )?;
     out.push_str("<p class=\"key\"><span><i style=\"background:var(--lag)\"></i>lag, messages</span><span><i style=\"background:var(--jobs)\"></i>jobs at work</span><span><i style=\"background:var(--wait)\"></i>jobs starting</span>");
-    if args.workers.jobs_per_node > 0 {
+    if args.load.workers.jobs_per_node > 0 {
         out.push_str("<span><i style=\"background:var(--nodes)\"></i>nodes</span>");
     }
     out.push_str("</p><div class=\"side\">");
@@ -83,7 +83,7 @@ pub fn page(outcomes: &[Outcome], args: &SimulateArgs) -> Result<String, fmt::Er
             ("--wait", true, &|r| (r.running + r.created) as f64),
             ("--jobs", true, &|r| (r.running - r.pending) as f64),
         ];
-        if args.workers.jobs_per_node > 0 {
+        if args.load.workers.jobs_per_node > 0 {
             series.push(nodes);
         }
         plot(&mut out, &outcome.rows, span, jobs, &series)?;

@@ -1,6 +1,7 @@
 //! `scalers simulate`: what a scaler file would do with a lag, before it is applied.
 
 mod html;
+pub mod plan;
 mod pods;
 mod queue;
 mod replay;
@@ -33,15 +34,31 @@ pub struct SimulateArgs {
     /// The scaler file; with a second one, before and after side by side
     #[arg(value_name = "FILE", required = true, num_args = 1..=2)]
     pub files: Vec<PathBuf>,
+    /// Take decisions again that scalers run has logged with --events, and end with 1 when one differs
+    #[arg(long, value_name = "FILE")]
+    pub decisions: Option<PathBuf>,
+    /// Look this often instead of the file's pollingInterval
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub poll: Option<Duration>,
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Rows and totals as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// A page with plots, in one file without scripts
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// What arrives, who works on it, and what it costs.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LoadArgs {
     /// What arrives
     #[arg(long, value_enum, default_value = "burst")]
     pub shape: Shape,
     /// Offsets by partition as CSV (scalers record writes it), or Prometheus' answer to a range query, instead of a shape
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
-    /// Take decisions again that scalers run has logged with --events, and end with 1 when one differs
-    #[arg(long, value_name = "FILE")]
-    pub decisions: Option<PathBuf>,
     /// Messages of a burst
     #[arg(long, value_name = "N", default_value_t = 5000)]
     pub messages: u64,
@@ -60,9 +77,6 @@ pub struct SimulateArgs {
     /// Partitions of the topic [default: of topics.yaml beside the file, else 12]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub partitions: Option<u16>,
-    /// Look this often instead of the file's pollingInterval
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub poll: Option<Duration>,
     #[command(flatten)]
     pub workers: WorkerArgs,
     /// Of an hour of a node, or of a job when nodes do not matter
@@ -71,12 +85,6 @@ pub struct SimulateArgs {
     /// By the rules of this KEDA
     #[arg(long, value_name = "VERSION", default_value_t = Version::DEFAULT)]
     pub keda_version: Version,
-    /// Rows and totals as JSON
-    #[arg(long)]
-    pub json: bool,
-    /// A page with plots, in one file without scripts
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
 }
 
 /// How workers and machines behave.
@@ -158,41 +166,51 @@ pub struct Outcome {
     pub rows: Vec<Row>,
 }
 
+impl LoadArgs {
+    fn source(&self) -> anyhow::Result<Source> {
+        ensure!(self.rate >= 0.0 && self.rate.is_finite(), "--rate must be 0 or more");
+        ensure!(
+            (0.0..=1.0).contains(&self.workers.poison_share),
+            "--poison-share must be between 0 and 1"
+        );
+        Ok(match &self.trace {
+            Some(path) => Source::Trace(Trace::read(path)?),
+            None => Source::Generated(Generated {
+                shape: self.shape,
+                rate: self.rate,
+                messages: self.messages as f64,
+                at: self.at.as_secs_f64(),
+                over: self.over.map_or(0.0, |d| d.as_secs_f64()),
+            }),
+        })
+    }
+
+    fn partitions(&self, file: &Path, scaler: &Scaler, source: &Source) -> usize {
+        match (self.partitions, source) {
+            (Some(n), _) => usize::from(n),
+            (None, Source::Trace(trace)) => trace.partitions,
+            (None, Source::Generated(_)) => partitions_of(file, scaler).unwrap_or(12),
+        }
+    }
+}
+
 /// Simulates each file.
 ///
 /// # Errors
 /// When a file cannot be read or understood.
 pub fn simulate(args: &SimulateArgs) -> anyhow::Result<Vec<Outcome>> {
-    ensure!(args.rate >= 0.0 && args.rate.is_finite(), "--rate must be 0 or more");
-    ensure!(
-        (0.0..=1.0).contains(&args.workers.poison_share),
-        "--poison-share must be between 0 and 1"
-    );
-    let source = match &args.trace {
-        Some(path) => Source::Trace(Trace::read(path)?),
-        None => Source::Generated(Generated {
-            shape: args.shape,
-            rate: args.rate,
-            messages: args.messages as f64,
-            at: args.at.as_secs_f64(),
-            over: args.over.map_or(0.0, |d| d.as_secs_f64()),
-        }),
-    };
+    let load = &args.load;
+    let source = load.source()?;
     let one = |file: &PathBuf| {
-        let mut scaler = spec::read(file, args.keda_version)?;
+        let mut scaler = spec::read(file, load.keda_version)?;
         scaler.polling_interval = args.poll.unwrap_or(scaler.polling_interval);
-        let partitions = match (args.partitions, &source) {
-            (Some(n), _) => usize::from(n),
-            (None, Source::Trace(trace)) => trace.partitions,
-            (None, Source::Generated(_)) => partitions_of(file, &scaler).unwrap_or(12),
-        };
-        let workers = args.workers.workers(args.shape);
+        let partitions = load.partitions(file, &scaler, &source);
         let mut shown = Shown::default();
-        let world = World::new(&scaler, args.keda_version, workers, &source, partitions);
-        let totals = world.run(args.span.as_secs_f64(), true, args.price, |row| shown.see(*row));
+        let world = World::new(&scaler, load.keda_version, load.workers.workers(load.shape), &source, partitions);
+        let totals = world.run(load.span.as_secs_f64(), true, load.price, |row| shown.see(*row));
         Ok(Outcome {
             file: file.clone(),
-            keda: args.keda_version.to_string(),
+            keda: load.keda_version.to_string(),
             totals,
             rows: shown.rows,
         })
@@ -264,7 +282,7 @@ fn joined(a: &Row, b: &Row) -> Row {
 pub fn main(args: &SimulateArgs) -> anyhow::Result<bool> {
     if let Some(log) = &args.decisions {
         let file = args.files.first().context("which file decided?")?;
-        return replay::main(file, log, args.keda_version);
+        return replay::main(file, log, args.load.keda_version);
     }
     let outcomes = simulate(args)?;
     if let Some(page) = &args.html {

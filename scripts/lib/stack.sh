@@ -33,7 +33,7 @@ port() {
   local offset
   case $1 in
     kafka) offset=0 ;; controller) offset=1 ;; mongodb) offset=2 ;; redis) offset=3 ;; azurite) offset=4 ;;
-    anvil) offset=5 ;; issuer) offset=6 ;; clamd) offset=7 ;; prometheus) offset=8 ;; kafka-sasl) offset=9 ;; intake) offset=10 ;; intake-metrics) offset=11 ;;
+    anvil) offset=5 ;; issuer) offset=6 ;; clamd) offset=7 ;; prometheus) offset=8 ;; kafka-sasl) offset=9 ;; intake) offset=10 ;; intake-metrics) offset=11 ;; kafka-tls) offset=12 ;;
     *) die "no port is planned for $1" ;;
   esac
   printf '%s\n' $((STACK_PORT_BASE + offset))

@@ -10,6 +10,10 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::engine::Partition;
 
+/// A broker that refuses us closes the connection, which looks like one that is away.
+pub(crate) const NO_ANSWER: &str = "the brokers do not answer, or not us: check KAFKA_BROKERS, KAFKA_SECURITY_PROTOCOL, \
+                                    KAFKA_SASL_USERNAME, its password and KAFKA_SSL_CA_LOCATION";
+
 /// How long one question to the brokers may take.
 const CALL: Duration = Duration::from_secs(5);
 
@@ -108,10 +112,7 @@ impl Group {
     }
 
     fn partition_ids(&self) -> anyhow::Result<Vec<i32>> {
-        let metadata = self
-            .consumer
-            .fetch_metadata(Some(&self.topic), CALL)
-            .context("the brokers do not answer")?;
+        let metadata = self.consumer.fetch_metadata(Some(&self.topic), CALL).context(NO_ANSWER)?;
         let topic = metadata.topics().iter().find(|t| t.name() == self.topic);
         let ids: Vec<i32> = topic.map(|t| t.partitions().iter().map(|p| p.id()).collect()).unwrap_or_default();
         ensure!(

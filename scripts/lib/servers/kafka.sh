@@ -1,12 +1,12 @@
 # Apache Kafka: one KRaft node, broker and controller in one process.
 # shellcheck shell=bash
-# Plain listener for the pool; a SASL listener (SCRAM-SHA-512) and the real authorizer, so that users and
-# access lists can be tried; on the plain listener everyone is a super user. The short session lets a broker
+# Plain listener for the pool; one over TLS, one over TLS with SCRAM-SHA-512, and the real authorizer, so that users
+# and access lists can be tried: `admin` may everything, `stranger` nothing; without SASL everyone is a super user. The short session lets a broker
 # that was killed come back sooner: until the old session has expired it is not let in.
 
 kafka_variable() { printf %s KAFKA_BROKERS; }
 kafka_version() { printf '%s' "$KAFKA_VERSION"; }
-kafka_ports() { printf '%s\n' "$(port kafka)" "$(port controller)" "$(port kafka-sasl)"; }
+kafka_ports() { printf '%s\n' "$(port kafka)" "$(port controller)" "$(port kafka-sasl)" "$(port kafka-tls)"; }
 kafka_address() { printf '127.0.0.1:%s' "$(port kafka)"; }
 kafka_stop_seconds() { printf %s 30; }
 kafka_has_state() { [[ -s $STATE/data/kafka/meta.properties ]]; }
@@ -37,13 +37,15 @@ kafka_config() {
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$(port controller)
-listeners=PLAINTEXT://127.0.0.1:$(port kafka),SASL://127.0.0.1:$(port kafka-sasl),CONTROLLER://127.0.0.1:$(port controller)
-advertised.listeners=PLAINTEXT://127.0.0.1:$(port kafka),SASL://127.0.0.1:$(port kafka-sasl)
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:$(port kafka),TLS://127.0.0.1:$(port kafka-tls),SASL://127.0.0.1:$(port kafka-sasl),CONTROLLER://127.0.0.1:$(port controller)
+advertised.listeners=PLAINTEXT://127.0.0.1:$(port kafka),TLS://127.0.0.1:$(port kafka-tls),SASL://127.0.0.1:$(port kafka-sasl)
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,TLS:SSL,SASL:SASL_SSL,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 sasl.enabled.mechanisms=SCRAM-SHA-512
 listener.name.sasl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+ssl.keystore.type=PEM
+ssl.keystore.location=$STATE/keys/kafka-server.pem
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS;User:admin
 log.dirs=$STATE/data/kafka
@@ -81,16 +83,37 @@ kafka_java() {
     -Dlog4j2.configurationFile="$STATE/conf/kafka-log4j2.properties" -Dcom.sun.management.jmxremote=false \
     -cp "$CACHE/$(kafka_key)/libs/*"
 }
+# A CA of this stack, and the broker's certificate by it; both last as long as the stack does.
+kafka_certificates() {
+  local keys=$STATE/keys made
+  [[ -s $keys/kafka-server.pem ]] && return
+  made=$(mktemp -d "$keys/kafka.XXXXXX")
+  printf 'subjectAltName=IP:127.0.0.1,DNS:localhost\n' >"$made/names"
+  {
+    openssl req -x509 -newkey rsa:2048 -nodes -keyout "$made/ca.key" -out "$made/ca.pem" -days 3650 -subj '/CN=development CA of a stack' &&
+      openssl req -newkey rsa:2048 -nodes -keyout "$made/key.pem" -out "$made/request.pem" -subj /CN=127.0.0.1 &&
+      openssl x509 -req -in "$made/request.pem" -CA "$made/ca.pem" -CAkey "$made/ca.key" -CAcreateserial -days 3650 \
+        -extfile "$made/names" -out "$made/cert.pem"
+  } 2>>"$(log_file kafka)" || die "Kafka's development certificates cannot be made: see $(log_file kafka)"
+  mv "$made/ca.pem" "$keys/kafka-ca.pem"
+  cat "$made/key.pem" "$made/cert.pem" >"$keys/kafka-server.new"
+  mv "$keys/kafka-server.new" "$keys/kafka-server.pem"
+  # Nothing else will ever be signed.
+  rm -rf "$made"
+}
 kafka_launch() {
   local java id
+  kafka_certificates
   kafka_config >"$STATE/conf/kafka.properties"
   kafka_logging >"$STATE/conf/kafka-log4j2.properties"
   mapfile -d '' -t java < <(kafka_java)
   random_key kafka-admin-password 24
+  random_key kafka-stranger-password 24
   if ! kafka_has_state; then
     id=$(openssl rand 16 | base64url)
     "${java[@]}" kafka.tools.StorageTool format --ignore-formatted -t "$id" -c "$STATE/conf/kafka.properties" \
-      --add-scram "SCRAM-SHA-512=[name=admin,password=$(cat "$STATE/keys/kafka-admin-password")]" >/dev/null 2>>"$(log_file kafka)"
+      --add-scram "SCRAM-SHA-512=[name=admin,password=$(cat "$STATE/keys/kafka-admin-password")]" \
+      --add-scram "SCRAM-SHA-512=[name=stranger,password=$(cat "$STATE/keys/kafka-stranger-password")]" >/dev/null 2>>"$(log_file kafka)"
   fi
   process_start kafka "${java[@]}" kafka.Kafka "$STATE/conf/kafka.properties"
 }
@@ -103,5 +126,8 @@ kafka_env() {
   export_line KAFKA_BROKERS "$(kafka_address)"
   export_line KAFKA_SECURITY_PROTOCOL plaintext
   export_line STACK_KAFKA_SASL_BROKERS "127.0.0.1:$(port kafka-sasl)"
+  export_line STACK_KAFKA_TLS_BROKERS "127.0.0.1:$(port kafka-tls)"
+  export_line STACK_KAFKA_CA_FILE "$STATE/keys/kafka-ca.pem"
   export_line STACK_KAFKA_ADMIN_PASSWORD_FILE "$STATE/keys/kafka-admin-password"
+  export_line STACK_KAFKA_STRANGER_PASSWORD_FILE "$STATE/keys/kafka-stranger-password"
 }

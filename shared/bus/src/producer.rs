@@ -6,10 +6,13 @@ use std::time::Duration;
 use messages::{Outgoing, TraceParent};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use runtime::telemetry::{Span, Traces};
+use tracing::{debug, error};
 
 use crate::KafkaConfig;
 
@@ -34,10 +37,28 @@ pub struct SendError {
     pub source: KafkaError,
 }
 
+/// What librdkafka says of a producer, in our logs: a refused password shows nowhere else.
+struct Said;
+
+impl ClientContext for Said {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        crate::source::log(level, fac, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::SSL) => {
+                error!(error = %error, reason, "the broker refuses us, or we it: check KAFKA_SASL_USERNAME, its password and KAFKA_SSL_CA_LOCATION");
+            }
+            _ => debug!(error = %error, reason, "librdkafka reported an error"),
+        }
+    }
+}
+
 /// A producer. Cloning it shares the connection.
 #[derive(Clone)]
 pub struct Producer {
-    inner: FutureProducer,
+    inner: FutureProducer<Said>,
     prefix: Arc<str>,
     traces: Traces,
 }
@@ -57,7 +78,7 @@ impl Producer {
             .set("compression.type", "lz4")
             .set("queue.buffering.max.kbytes", "65536");
         Ok(Self {
-            inner: c.create()?,
+            inner: c.create_with_context(Said)?,
             prefix: config.topic_prefix.as_str().into(),
             traces: Traces::default(),
         })

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bson::doc;
 use runtime::Secret;
-use stores::{Cache, CacheConfig};
+use stores::{Cache, CacheConfig, Mongo, MongoConfig};
 
 /// A server that ends with the test.
 struct Server(Child);
@@ -80,13 +81,45 @@ fn redis(folder: &Path) -> (Server, u16) {
         .stdout(Stdio::null())
         .spawn()
         .expect("redis-server is on the PATH: scripts/doctor");
-    let server = Server(child);
-    let deadline = Instant::now() + Duration::from_secs(20);
+    (listening(Server(child), port), port)
+}
+
+fn mongod(folder: &Path) -> (Server, u16) {
+    let program = std::env::var_os("MONGOD").expect("MONGOD is not set: run scripts/test, or first: eval \"$(scripts/stack env)\"");
+    let port = free_port();
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+    std::fs::write(folder.join("both.pem"), read("server.key") + &read("server.pem")).unwrap();
+    std::fs::create_dir(folder.join("data")).unwrap();
+    let child = Command::new(program)
+        .args(["--quiet", "--bind_ip", "127.0.0.1", "--port", &port.to_string(), "--dbpath", "data"])
+        .args([
+            "--tlsMode",
+            "requireTLS",
+            "--tlsCertificateKeyFile",
+            "both.pem",
+            "--tlsCAFile",
+            "ca.pem",
+        ])
+        .args([
+            "--tlsAllowConnectionsWithoutCertificates",
+            "--nounixsocket",
+            "--wiredTigerCacheSizeGB",
+            "0.25",
+        ])
+        .current_dir(folder)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    (listening(Server(child), port), port)
+}
+
+fn listening(server: Server, port: u16) -> Server {
+    let deadline = Instant::now() + Duration::from_secs(40);
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(Instant::now() < deadline, "redis does not listen");
+        assert!(Instant::now() < deadline, "the server does not listen");
         std::thread::sleep(Duration::from_millis(10));
     }
-    (server, port)
+    server
 }
 
 #[tokio::test]
@@ -108,4 +141,23 @@ async fn redis_is_reached_over_tls_and_only_when_its_authority_is_trusted() {
 
     let doubting = Cache::new(&config(None)).unwrap();
     assert_eq!(doubting.get("k").await, None, "a certificate of an unknown authority was taken");
+}
+
+#[tokio::test]
+async fn mongodb_is_reached_over_tls_and_only_when_its_authority_is_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = certificates(folder.path());
+    let (_server, port) = mongod(folder.path());
+    let ping = async |settings: &str| {
+        let config = MongoConfig {
+            uri: Secret::new(format!("mongodb://127.0.0.1:{port}/?directConnection=true{settings}")),
+            database: "test".to_owned(),
+        };
+        let mongo = Mongo::new(&config).await.unwrap();
+        mongo.client().database("admin").run_command(doc! { "ping": 1 }).await.map(drop)
+    };
+    ping(&format!("&tls=true&tlsCAFile={}", ca.display())).await.unwrap();
+    let doubted = ping("&tls=true").await.unwrap_err().to_string();
+    assert!(doubted.to_lowercase().contains("certificate"), "{doubted}");
+    ping("").await.unwrap_err();
 }

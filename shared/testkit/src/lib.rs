@@ -22,7 +22,7 @@ pub use mongod::Mongod;
 pub use outcome::WORKERS;
 pub use own_stack::OwnStack;
 pub use pool::{Pool, RECIPIENT, Submitted, UNITS};
-pub use program::{Program, spawn as start_program, until};
+pub use program::{Program, binary as program, spawn as start_program, until};
 pub use rustix::process::Signal;
 pub use scaler::{Job, Scaler};
 pub use topics::Seen;
@@ -82,6 +82,15 @@ impl Corner {
     /// Sets a variable for the processes of this corner.
     pub fn set(&mut self, name: &str, value: impl Into<String>) {
         self.vars.push((name.to_owned(), value.into()));
+    }
+
+    /// The same corner under settings of its own; what is in it goes with the first.
+    pub fn clone_for_process(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            vars: self.vars.clone(),
+            shared: None,
+        }
     }
 
     pub fn env(&self) -> Env {

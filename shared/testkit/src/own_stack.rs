@@ -13,7 +13,7 @@ use crate::program::{repository, until};
 use crate::{Chain, Corner};
 
 /// Ports of a stack, counted from its base.
-const PORTS: u16 = 12;
+const PORTS: u16 = 13;
 /// Where bases are looked for: below the ports that the system gives to outgoing connections.
 const BASES: std::ops::Range<u16> = 15_000..25_000;
 /// Variables that would lead to other servers, or to what was made on them.
@@ -81,6 +81,31 @@ impl OwnStack {
     /// A corner on these servers.
     pub fn corner(&self) -> Corner {
         Corner::of(self.vars.clone())
+    }
+
+    /// A corner whose processes reach Kafka over TLS.
+    pub fn corner_over_tls(&self) -> Corner {
+        let mut corner = self.corner();
+        corner.set("KAFKA_SECURITY_PROTOCOL", "ssl");
+        corner.set("KAFKA_BROKERS", self.var("STACK_KAFKA_TLS_BROKERS"));
+        corner.set("KAFKA_SSL_CA_LOCATION", self.var("STACK_KAFKA_CA_FILE"));
+        corner
+    }
+
+    /// A corner whose processes are this SCRAM user of Kafka's: `admin` may everything, `stranger` nothing.
+    ///
+    /// # Panics
+    /// When the stack has no such user.
+    #[allow(clippy::expect_used)]
+    pub fn corner_of_user(&self, user: &str) -> Corner {
+        let file = self.var(&format!("STACK_KAFKA_{}_PASSWORD_FILE", user.to_uppercase()));
+        let password = std::fs::read_to_string(file).expect("the stack keeps the passwords of its users");
+        let mut corner = self.corner_over_tls();
+        corner.set("KAFKA_SECURITY_PROTOCOL", "sasl_ssl");
+        corner.set("KAFKA_BROKERS", self.var("STACK_KAFKA_SASL_BROKERS"));
+        corner.set("KAFKA_SASL_USERNAME", user);
+        corner.set("KAFKA_SASL_PASSWORD", password);
+        corner
     }
 
     /// The stack's chain.

@@ -64,9 +64,12 @@ impl Drop for Program {
     }
 }
 
-/// Where cargo put the binaries of this build.
+/// Where cargo put a binary of this build.
+///
+/// # Panics
+/// When it is not built.
 #[allow(clippy::expect_used)]
-pub(crate) fn binary(name: &str) -> PathBuf {
+pub fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own file");
     let folder = test.ancestors().nth(2).expect("tests lie in target/<profile>/deps");
     let path = folder.join(name);

@@ -120,40 +120,111 @@ fn arrows_between_crates_point_one_way() {
     }
 }
 
+/// Where the project must know a worker, and what must stand there; docs/add-a-worker.md goes through them in turn.
+fn places(worker: &str) -> Vec<(String, String)> {
+    let files = ["main", "lib", "config", "error", "handler", "prepare"];
+    let own = files.map(|file| (format!("workers/{worker}/src/{file}.rs"), String::new()));
+    let named = [
+        (format!("workers/{worker}/Cargo.toml"), format!("name = \"{worker}\"")),
+        (
+            format!("workers/{worker}/src/handler.rs"),
+            format!("topics::{}", worker.to_uppercase()),
+        ),
+        (format!("scalers/{worker}.yaml"), format!("name: {worker}")),
+        (format!("scalers/{worker}.yaml"), format!("topic: {worker}")),
+        (format!("scalers/{worker}.yaml"), format!("consumerGroup: {worker}")),
+        ("scalers/kustomization.yaml".to_owned(), format!("- path: {worker}.yaml")),
+        ("scalers/topics.yaml".to_owned(), format!("name: {worker},")),
+        ("scalers/topics.yaml".to_owned(), format!("name: {worker}.dead,")),
+        ("docs/asyncapi.json".to_owned(), format!("\"address\": \"{worker}\"")),
+        (format!("k8s/base/workers/{worker}.yaml"), format!("name: {worker}")),
+        ("k8s/base/kustomization.yaml".to_owned(), format!("- workers/{worker}.yaml")),
+        ("k8s/base/accounts.yaml".to_owned(), format!("name: {worker}")),
+        (
+            "k8s/components/azure/secrets/kustomization.yaml".to_owned(),
+            format!("- {worker}.yaml"),
+        ),
+        (
+            "k8s/overlays/staging/images/kustomization.yaml".to_owned(),
+            format!("name: {worker}"),
+        ),
+        (
+            "k8s/overlays/production/images/kustomization.yaml".to_owned(),
+            format!("name: {worker}"),
+        ),
+        (".github/workflows/image.yml".to_owned(), format!(" {worker},")),
+        ("infra/modules/identities/main.tf".to_owned(), format!("account = \"{worker}\"")),
+        ("infra/modules/vm/files/access.json".to_owned(), format!("\"READ GROUP {worker}\"")),
+        ("README.md".to_owned(), format!("| `{worker}` |")),
+        ("ARCHITECTURE.md".to_owned(), worker.to_owned()),
+    ];
+    own.into_iter().chain(named).collect()
+}
+
+/// The places that do not know the worker.
+fn ignorant(worker: &str) -> Vec<String> {
+    let knows = |(file, text): &(String, String)| std::fs::read_to_string(root().join(file)).is_ok_and(|all| all.contains(text));
+    let missing = places(worker).into_iter().filter(|place| !knows(place));
+    missing
+        .map(|(file, text)| if text.is_empty() { file } else { format!("{file}: `{text}`") })
+        .collect()
+}
+
 #[test]
-fn every_worker_has_the_same_files() {
-    for worker in ["ingestion", "valuation", "minting", "backup"] {
-        for file in ["main", "lib", "config", "error", "handler", "prepare"] {
-            let path = root().join(format!("workers/{worker}/src/{file}.rs"));
-            assert!(path.exists(), "{} is missing", path.display());
-        }
+fn every_worker_is_known_wherever_a_worker_must_be() {
+    for worker in topics::WORK {
+        let missing = ignorant(worker);
+        assert!(
+            missing.is_empty(),
+            "docs/add-a-worker.md; what {worker} lacks:\n  {}",
+            missing.join("\n  ")
+        );
         let main = read(&format!("workers/{worker}/src/main.rs"));
         assert!(
             main.lines().count() <= 90,
             "{worker}'s main does more than start, configure, run and end"
         );
     }
+    // The list is one that a worker which nobody has added yet fails at, in every place.
+    assert_eq!(ignorant("notary").len(), places("notary").len());
 }
 
 #[test]
-fn topics_and_scalers_are_those_of_the_code() {
+fn topics_that_no_worker_consumes_are_prepared_too() {
     let file = read("scalers/topics.yaml");
-    for topic in topics::WORK.iter().copied().chain([topics::ASSET_EVENTS, topics::REDRIVES]) {
+    for topic in [topics::ASSET_EVENTS, topics::REDRIVES] {
+        assert!(file.contains(&format!("name: {topic},")), "scalers/topics.yaml lacks {topic}");
+    }
+}
+
+#[test]
+fn every_folder_of_a_worker_has_its_topic_and_the_guide_names_every_place() {
+    let guide = read("docs/add-a-worker.md");
+    for entry in std::fs::read_dir(root().join("workers")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
         assert!(
-            file.contains(&format!("{topic}:")) || file.contains(&format!("name: {topic}")),
-            "scalers/topics.yaml lacks {topic}"
+            name == "intake" || topics::WORK.contains(&name.as_str()),
+            "workers/{name} is not in messages::topics::WORK"
         );
     }
-    for worker in topics::WORK {
-        let scaler = read(&format!("scalers/{worker}.yaml"));
-        for line in [
-            format!("name: {worker}"),
-            format!("topic: {worker}"),
-            format!("consumerGroup: {worker}"),
-        ] {
-            assert!(scaler.contains(&line), "scalers/{worker}.yaml lacks `{line}`");
-        }
+    for (file, _) in places("NAME") {
+        // The crate's own files are named by themselves, under its folder.
+        let named = file.strip_prefix("workers/NAME/").unwrap_or(&file);
+        assert!(guide.contains(named), "docs/add-a-worker.md does not name {file}");
     }
+}
+
+#[test]
+fn readme_tells_every_metric_of_a_worker_and_no_other() {
+    let told = readme_column("Telemetry");
+    let meters = read("shared/bus/src/meters.rs");
+    let names = meters.split('"').filter(|text| {
+        let measured = text.starts_with("libertum.worker.") || text.starts_with("messaging.");
+        measured && !["messaging.system", "messaging.operation.name"].contains(text) && !text.ends_with(".name")
+    });
+    let ours: BTreeSet<String> = names.map(str::to_owned).collect();
+    assert!(ours.len() > 10, "{ours:?}");
+    assert_eq!(told, ours);
 }
 
 #[test]

@@ -324,7 +324,7 @@ fn options() -> AdminOptions {
 
 /// The partitions of topics, in the topics' order. One question for all: a broker is asked for everything it knows.
 fn partitions(admin: &AdminClient<DefaultClientContext>, names: &[String]) -> anyhow::Result<Vec<Found>> {
-    let metadata = admin.inner().fetch_metadata(None, CALL).context("the brokers do not answer")?;
+    let metadata = admin.inner().fetch_metadata(None, CALL).context(crate::kafka::NO_ANSWER)?;
     let found = names.iter().map(|name| {
         let topic = metadata.topics().iter().find(|t| t.name() == name);
         let partitions = topic.map(|t| t.partitions()).unwrap_or_default();

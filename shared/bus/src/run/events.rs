@@ -54,6 +54,7 @@ impl<W: Worker> Loop<W> {
             }
             FromKafka::Committed(result) => self.take_commit(result),
             FromKafka::FetchingAgain => self.core.fetching_again(),
+            FromKafka::Untrusted(reason) => return self.take_untrusted(&reason),
             FromKafka::Error(e) => return self.take_error(&e),
             FromKafka::Closed => return Some(Exit::Internal),
         }
@@ -115,6 +116,19 @@ impl<W: Worker> Loop<W> {
                 debug!(error = %code, "a commit was refused, it will be repeated");
             }
         }
+    }
+
+    /// At the start this is a mistake in the settings; later a broker has a new certificate, and may get another one.
+    fn take_untrusted(&self, reason: &str) -> Option<Exit> {
+        if self.unassigned_since != Some(self.began) {
+            warn!(reason, "a broker's certificate is not trusted, going on with the others");
+            return None;
+        }
+        error!(
+            reason,
+            "the broker's certificate is not by an authority that we trust: check KAFKA_SSL_CA_LOCATION"
+        );
+        Some(Exit::Config)
     }
 
     pub(super) fn take_error(&mut self, e: &KafkaError) -> Option<Exit> {

@@ -63,17 +63,22 @@ impl Context {
     }
 }
 
+/// librdkafka's own log lines among ours.
+pub(crate) fn log(level: RDKafkaLogLevel, fac: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            warn!(kafka.facility = fac, kafka.message = message, "librdkafka")
+        }
+        RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+            info!(kafka.facility = fac, kafka.message = message, "librdkafka")
+        }
+        RDKafkaLogLevel::Debug => debug!(kafka.facility = fac, kafka.message = message, "librdkafka"),
+    }
+}
+
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-                warn!(kafka.facility = fac, kafka.message = message, "librdkafka")
-            }
-            RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-                info!(kafka.facility = fac, kafka.message = message, "librdkafka")
-            }
-            RDKafkaLogLevel::Debug => debug!(kafka.facility = fac, kafka.message = message, "librdkafka"),
-        }
+        log(level, fac, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -82,6 +87,10 @@ impl ClientContext for Context {
             return;
         }
         debug!(error = %error, reason, "librdkafka reported an error");
+        // The code is that of any failed handshake, which a broker that restarts causes too.
+        if reason.contains("certificate verify failed") {
+            self.outbox.say(FromKafka::Untrusted(reason.to_owned()));
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, warn};
 
+pub(crate) use callbacks::log;
 use callbacks::{Context, NO_END, list};
 use outbox::Outbox;
 pub(crate) use record::{Record, Weights};
@@ -64,6 +65,8 @@ pub(crate) enum FromKafka {
     Committed(Result<Vec<(i32, i64)>, RDKafkaErrorCode>),
     /// Fetching was paused and goes on.
     FetchingAgain,
+    /// A broker's certificate is not by an authority that we trust; this is what TLS says.
+    Untrusted(String),
     Error(KafkaError),
     Closed,
 }

@@ -34,6 +34,20 @@ pub(crate) fn has_more<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
     }
 }
 
+/// The member's generation or epoch in its group; `None` as long as the group has not answered it.
+pub(crate) fn generation<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<i32> {
+    // SAFETY: the client outlives the calls, and the metadata is ours to destroy.
+    unsafe {
+        let metadata = rd::rd_kafka_consumer_group_metadata(consumer.client().native_ptr());
+        if metadata.is_null() {
+            return None;
+        }
+        let generation = rd::rd_kafka_consumer_group_metadata_generation_id(metadata);
+        rd::rd_kafka_consumer_group_metadata_destroy(metadata);
+        Some(generation).filter(|g| *g > 0)
+    }
+}
+
 /// Sends a commit; its result comes back through the consumer's `commit_callback`.
 pub(crate) fn commit<C: ConsumerContext>(consumer: &BaseConsumer<C>, offsets: &TopicPartitionList) -> Result<(), RDKafkaErrorCode> {
     let rk = consumer.client().native_ptr();

@@ -23,6 +23,7 @@ impl<W: Worker> Loop<W> {
             FromKafka::Assigned(partitions) => {
                 debug!(?partitions, "partitions assigned");
                 self.meters.assigned();
+                self.end_revocation();
                 self.unassigned_since = None;
                 self.brokers_down = false;
                 partitions.iter().for_each(|p| self.core.assign(*p));
@@ -31,6 +32,7 @@ impl<W: Worker> Loop<W> {
             FromKafka::Revoked { partitions, reply } => {
                 debug!(?partitions, "partitions revoked");
                 self.meters.revoked();
+                self.end_revocation();
                 // Handlers that wait for something far away should not: the next owner will.
                 self.cancel(&partitions);
                 self.revoking = Some(Revoking {
@@ -53,6 +55,7 @@ impl<W: Worker> Loop<W> {
                 }
             }
             FromKafka::Committed(result) => self.take_commit(result),
+            FromKafka::Joined(joined) => return self.take_answer(joined, Instant::now()),
             FromKafka::FetchingAgain => self.core.fetching_again(),
             FromKafka::Untrusted(reason) => return self.take_untrusted(&reason),
             FromKafka::Error(e) => return self.take_error(&e),
@@ -80,12 +83,16 @@ impl<W: Worker> Loop<W> {
 
     /// Answers the thread that waits in the rebalance callback, once nothing is in flight or the time is up.
     pub(super) fn answer_revocation(&mut self, now: Instant) {
-        let Some(revoking) = self
-            .revoking
-            .take_if(|r| now >= r.until || self.core.in_flight_of(&r.partitions) == 0)
-        else {
-            return;
-        };
+        let over = |r: &Revoking| now >= r.until || self.core.in_flight_of(&r.partitions) == 0;
+        if self.revoking.as_ref().is_some_and(over) {
+            self.end_revocation();
+        }
+    }
+
+    /// Gives up what was revoked. When the loop was held up and the thread has not waited for it, this comes late, but
+    /// never after the next rebalance: that may bring the same partitions back.
+    fn end_revocation(&mut self) {
+        let Some(revoking) = self.revoking.take() else { return };
         let offsets = self
             .core
             .to_commit()
@@ -104,6 +111,7 @@ impl<W: Worker> Loop<W> {
         self.commit = Commit::Idle;
         match result {
             Ok(offsets) => {
+                self.brokers_down = false;
                 self.meters.commit(true);
                 self.core.committed(&offsets);
                 self.watch.committed(&offsets);

@@ -7,7 +7,7 @@ use tracing::{error, info, warn};
 
 use super::{ASSIGNMENT, BOOT, COMMIT_EVERY, Commit, HAND_OVER, LAST_COMMIT, Loop, Stopping};
 use crate::source::ToKafka;
-use crate::{Mode, Worker};
+use crate::{GroupProtocol, Mode, Worker};
 
 impl<W: Worker> Loop<W> {
     /// What the passing of time leads to.
@@ -47,7 +47,7 @@ impl<W: Worker> Loop<W> {
         None
     }
 
-    fn unassigned(&self, since: Instant, now: Instant) -> Option<Exit> {
+    fn unassigned(&mut self, since: Instant, now: Instant) -> Option<Exit> {
         if self.brokers_down && now >= since + BOOT {
             error!(
                 brokers = self.config.kafka.brokers,
@@ -55,12 +55,40 @@ impl<W: Worker> Loop<W> {
             );
             return Some(Exit::Unavailable);
         }
-        let job = matches!(self.config.mode, Mode::Job { .. });
-        if job && !self.brokers_down && now >= since + ASSIGNMENT {
-            info!("no partitions were assigned, nothing to do");
-            return Some(Exit::Drained);
+        if self.brokers_down || now < since + ASSIGNMENT {
+            return None;
         }
-        None
+        match self.config.kafka.group_protocol {
+            GroupProtocol::Classic => self.no_share(),
+            // A member without a share hears nothing in this protocol, and neither does one whom nobody answers.
+            GroupProtocol::Consumer => {
+                self.source.ask(ToKafka::HasJoined);
+                self.unassigned_since = Some(now);
+                None
+            }
+        }
+    }
+
+    /// What it means that there are no partitions for us, now that it is known whether the group has answered.
+    pub(super) fn take_answer(&mut self, joined: bool, now: Instant) -> Option<Exit> {
+        if self.unassigned_since.is_none() || self.brokers_down {
+            return None;
+        }
+        if joined {
+            self.unassigned_since = Some(now);
+            return self.no_share();
+        }
+        error!(
+            "the group does not answer: either the brokers are older than 4.0, then set KAFKA_GROUP_PROTOCOL=classic, or its coordinator is not well"
+        );
+        Some(Exit::Protocol)
+    }
+
+    fn no_share(&self) -> Option<Exit> {
+        matches!(self.config.mode, Mode::Job { .. }).then(|| {
+            info!("no partitions were assigned, nothing to do");
+            Exit::Drained
+        })
     }
 
     /// Whether there is nothing left to do, and for long enough.

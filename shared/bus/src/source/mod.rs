@@ -11,10 +11,9 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rdkafka::TopicPartitionList;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, warn};
 
@@ -30,6 +29,8 @@ use crate::{GroupProtocol, KafkaConfig, sys};
 pub(crate) const REVOKE_WAIT: Duration = Duration::from_secs(2);
 /// How long it then waits for their commit.
 const REVOKE_COMMIT: Duration = Duration::from_secs(1);
+/// How long a member that goes waits for the group's first answer.
+const JOIN_ANSWER: Duration = Duration::from_millis(500);
 /// How long leaving the group may take.
 const CLOSE: Duration = Duration::from_secs(2);
 /// The thread looks around this often although nothing has woken it.
@@ -63,6 +64,8 @@ pub(crate) enum FromKafka {
     /// Taken away without asking: others may have them already.
     Lost(Vec<i32>),
     Committed(Result<Vec<(i32, i64)>, RDKafkaErrorCode>),
+    /// Whether the group has answered this member.
+    Joined(bool),
     /// Fetching was paused and goes on.
     FetchingAgain,
     /// A broker's certificate is not by an authority that we trust; this is what TLS says.
@@ -76,6 +79,7 @@ pub(crate) enum ToKafka {
     /// Join the group; comes before everything else.
     Join,
     Commit(Vec<(i32, i64)>),
+    HasJoined,
     /// Fetch nothing more; go on polling.
     Stop,
     /// Leave the group and end.
@@ -125,6 +129,8 @@ impl Source {
             full_since: None,
             paused: false,
             stopped: false,
+            awaits_answer: false,
+            group_protocol: kafka.group_protocol,
             scratch: Vec::new(),
             pulse,
         };
@@ -185,6 +191,9 @@ struct Thread {
     full_since: Option<Instant>,
     paused: bool,
     stopped: bool,
+    /// The group has been asked to take this member, by the protocol in which every answer counts.
+    awaits_answer: bool,
+    group_protocol: GroupProtocol,
     /// Where a message's parts are joined.
     scratch: Vec<u8>,
     pulse: Pulse,
@@ -219,8 +228,10 @@ impl Thread {
                         self.say(FromKafka::Error(e));
                         return false;
                     }
+                    self.awaits_answer = self.group_protocol == GroupProtocol::Consumer;
                 }
                 Ok(ToKafka::Commit(offsets)) => self.commit(&offsets),
+                Ok(ToKafka::HasJoined) => self.say(FromKafka::Joined(sys::generation(&self.consumer).is_some())),
                 Ok(ToKafka::Stop) => {
                     self.stopped = true;
                     self.pause();
@@ -302,12 +313,18 @@ impl Thread {
         }
     }
 
-    fn list(&self, offsets: &[(i32, i64)]) -> KafkaResult<TopicPartitionList> {
-        list(&self.topic, offsets)
-    }
-
+    /// Commits what is ours still: the broker takes a commit from every member for every partition, and what the loop
+    /// has asked for may have gone to somebody who is further already.
     fn commit(&self, offsets: &[(i32, i64)]) {
-        let sent = match self.list(offsets) {
+        let ours = self.consumer.assignment().and_then(|assigned| {
+            let ours = |(p, _): &&(i32, i64)| assigned.find_partition(&self.topic, *p).is_some();
+            list(&self.topic, &offsets.iter().filter(ours).copied().collect::<Vec<_>>())
+        });
+        let sent = match ours {
+            Ok(tpl) if tpl.count() == 0 => {
+                self.say(FromKafka::Committed(Ok(Vec::new())));
+                return;
+            }
             Ok(tpl) => sys::commit(&self.consumer, &tpl),
             Err(e) => Err(e.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
         };
@@ -320,6 +337,12 @@ impl Thread {
     fn close(self) {
         self.consumer.context().closing.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + CLOSE;
+        // To the broker a member is one from its first heartbeat on, to librdkafka from the answer on: in between it
+        // would go without a word, and its share would lie idle until its session times out.
+        let answered = Instant::now() + JOIN_ANSWER;
+        while self.awaits_answer && sys::generation(&self.consumer).is_none() && Instant::now() < answered {
+            drop(self.consumer.poll(Duration::from_millis(5)));
+        }
         // librdkafka 2.12 closes a member without partitions and says nothing to the broker, which then holds the
         // whole group up until the session times out. Unsubscribing first does leave.
         if self.consumer.assignment().is_ok_and(|tpl| tpl.count() == 0) {

@@ -46,6 +46,21 @@ impl Program {
         kill_process(Pid::from_child(&self.0), signal).expect("a child of ours can be signalled");
     }
 
+    /// The most memory that it has had so far, in bytes.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[allow(clippy::expect_used)]
+    pub fn peak_memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("it runs");
+        let peak = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        peak.and_then(|kib| kib.trim().parse::<usize>().ok())
+            .expect("a running process has memory")
+            * 1024
+    }
+
     /// Its status, when it has ended.
     ///
     /// # Panics

@@ -228,7 +228,7 @@ impl Ground {
             }
             let committed = consumer.committed_offsets(asked, timeout).unwrap();
             let lag = |e: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
-                let (_, high) = consumer.fetch_watermarks(&topic, e.partition(), timeout).unwrap();
+                let high = end_of(&consumer, &topic, e.partition());
                 match e.offset() {
                     Offset::Offset(offset) => high - offset,
                     _ => 1 + high,
@@ -242,6 +242,18 @@ impl Ground {
     pub async fn assert_no_lag(&self) {
         let lag = self.lag().await;
         assert!(!lag.is_empty() && lag.values().all(|l| *l == 0), "{lag:?}");
+    }
+}
+
+/// Where a partition ends. A topic that was made just now may not have its leaders everywhere yet.
+fn end_of(consumer: &BaseConsumer, topic: &str, partition: i32) -> i64 {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match consumer.fetch_watermarks(topic, partition, Duration::from_secs(10)) {
+            Ok((_, high)) => return high,
+            Err(e) => assert!(Instant::now() < deadline, "partition {partition}: {e}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

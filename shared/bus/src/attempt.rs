@@ -11,11 +11,11 @@ use messages::{Envelope, Event, Payload, TraceParent};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
 use runtime::Change;
-use runtime::telemetry::{Span, Traces};
+use runtime::telemetry::{Span, Subject, Traces, about};
 use tokio::sync::OnceCell;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, debug, error, info, info_span, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::breaker::Breaker;
 use crate::core::{Batch, Item, Ticket};
@@ -151,7 +151,7 @@ impl<W: Worker> Attempts<W> {
                     if let Some(place) = span.place().and_then(TraceParent::at) {
                         event.envelope.trace = place;
                     }
-                    items.push((ticket, item, span));
+                    items.push((ticket, item, span, subject(&event.envelope)));
                     events.push(event);
                 }
                 Err(reason) => finished.push(self.settle(ticket, item, None, Attempted::Undecodable(reason), &ctx).await),
@@ -160,14 +160,18 @@ impl<W: Worker> Attempts<W> {
         if events.is_empty() {
             return finished;
         }
-        let first = items.first().map_or(0, |(_, item, _)| item.offset);
-        let outcomes = self.handle(&events, first, &ctx).await;
-        for ((ticket, item, mut span), (event, outcome)) in items.into_iter().zip(events.iter().zip(outcomes)) {
+        let first = items.first().map_or(0, |(_, item, ..)| item.offset);
+        let together = match items.as_slice() {
+            [(.., only)] => only.clone(),
+            _ => batch_subject(ctx.partition, items.len()),
+        };
+        let outcomes = about(together, self.handle(&events, first, &ctx)).await;
+        for ((ticket, item, mut span, subject), (event, outcome)) in items.into_iter().zip(events.iter().zip(outcomes)) {
             if let Some(kind) = outcome.error_type() {
                 span.failed(kind);
             }
-            let lines = span_of(&event.envelope);
-            finished.push(self.settle(ticket, item, Some(event), outcome, &ctx).instrument(lines).await);
+            let settled = self.settle(ticket, item, Some(event), outcome, &ctx);
+            finished.push(about(subject, settled).await);
         }
         finished
     }
@@ -202,19 +206,13 @@ impl<W: Worker> Attempts<W> {
 
     /// Hands events to the worker; `first` is the offset of the first one.
     async fn handle(&self, events: &[Event<W::Payload>], first: i64, ctx: &Context) -> Vec<Attempted> {
-        let span = match events {
-            [only] => span_of(&only.envelope),
-            _ => info_span!("handle", partition = ctx.partition, batch.messages = events.len()),
-        };
         let begun = Instant::now();
         let _held = self.hands.take(Holding {
             partition: ctx.partition,
             offset: first,
             since: begun,
         });
-        let results = AssertUnwindSafe(self.worker.handle_batch(events, ctx).instrument(span))
-            .catch_unwind()
-            .await;
+        let results = AssertUnwindSafe(self.worker.handle_batch(events, ctx)).catch_unwind().await;
         self.meters.processed(begun.elapsed());
         match results {
             Ok(results) => {
@@ -408,8 +406,20 @@ pub(crate) fn decode<P: Payload>(record: &Record) -> Result<Event<P>, String> {
     Ok(Event { envelope, payload })
 }
 
-fn span_of(envelope: &Envelope) -> tracing::Span {
-    info_span!("handle", trace_id = envelope.trace.trace_id(), event.id = %envelope.id, event.r#type = envelope.event_type)
+/// What is logged of a message besides what happened.
+fn subject(envelope: &Envelope) -> Subject {
+    let (trace, id, kind) = (envelope.trace, envelope.id, envelope.event_type.clone());
+    Arc::new(move || {
+        vec![
+            ("trace_id", trace.trace_id()),
+            ("event.id", id.to_string()),
+            ("event.type", kind.clone()),
+        ]
+    })
+}
+
+fn batch_subject(partition: i32, messages: usize) -> Subject {
+    Arc::new(move || vec![("partition", partition.to_string()), ("batch.messages", messages.to_string())])
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

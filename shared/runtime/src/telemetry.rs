@@ -1,12 +1,14 @@
 //! Logs to standard output (JSON unless `LOG_FORMAT=text`), metrics for whoever asks, and both metrics and spans over
 //! OTLP when there is a collector.
 
+mod about;
 mod otlp;
 mod traces;
 
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use about::{Fields, Subject, about};
 use opentelemetry::metrics::{Meter, MeterProvider as _};
 use opentelemetry_otlp::MetricExporter;
 use opentelemetry_sdk::Resource;
@@ -80,10 +82,13 @@ pub fn start_logs(config: &Config) {
                     .json()
                     .flatten_event(true)
                     .with_current_span(true)
-                    .with_span_list(false),
+                    .with_span_list(false)
+                    .map_event_format(about::Json),
             )
             .try_init(),
-        LogFormat::Text => registry.with(tracing_subscriber::fmt::layer().with_target(false)).try_init(),
+        LogFormat::Text => registry
+            .with(tracing_subscriber::fmt::layer().with_target(false).map_event_format(about::Text))
+            .try_init(),
     };
     drop(started);
 }

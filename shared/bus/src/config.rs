@@ -185,6 +185,35 @@ impl KafkaConfig {
         }
         c
     }
+
+    /// The configuration of a worker's consumer, a member of the group that bears the worker's name.
+    pub fn consumer(&self, worker: &str) -> ClientConfig {
+        let mut c = self.client(worker);
+        c.set("group.id", self.name(worker))
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "earliest")
+            // The end of a partition is told this long after its last message.
+            .set("fetch.wait.max.ms", "100")
+            // A full queue is looked at again after this; the default of a second is a stall.
+            .set("fetch.queue.backoff.ms", "50")
+            .set("queued.max.messages.kbytes", "16384")
+            .set("max.poll.interval.ms", "300000");
+        match self.group_protocol {
+            GroupProtocol::Classic => {
+                c.set("group.protocol", "classic")
+                    .set("partition.assignment.strategy", "cooperative-sticky")
+                    // A worker that was killed is gone after this.
+                    .set("session.timeout.ms", "10000")
+                    .set("heartbeat.interval.ms", "1000");
+            }
+            GroupProtocol::Consumer => {
+                c.set("group.protocol", "consumer");
+            }
+        }
+        c
+    }
 }
 
 /// Whether the process ends when there is nothing to do.

@@ -16,6 +16,7 @@ impl<W: Worker> Loop<W> {
     pub(super) fn take_event(&mut self, event: FromKafka) -> Option<Exit> {
         match event {
             FromKafka::Records(records) => {
+                debug!(messages = records.len(), "messages received");
                 self.meters.consumed(records.len() as u64);
                 records.into_iter().for_each(|record| self.take_record(record));
             }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use runtime::Exit;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{Commit, LAST_COMMIT, Loop, REPEAT};
 use crate::Worker;
@@ -16,6 +16,7 @@ const CLOSED: Duration = Duration::from_secs(3);
 impl<W: Worker> Loop<W> {
     /// Commits what is done and leaves the group. A commit that is not acknowledged changes a good end into 74.
     pub(super) async fn leave(&mut self, exit: Exit) -> anyhow::Result<Exit> {
+        debug!("ending");
         self.process.health.set_ready(false);
         self.source.ask(ToKafka::Stop);
         let attempts = self.attempts.clone();
@@ -34,8 +35,10 @@ impl<W: Worker> Loop<W> {
         } else {
             Exit::NotAcknowledged
         };
+        debug!("committed");
         self.source.ask(ToKafka::Close);
         closed(&mut self.from_kafka).await;
+        debug!("group left");
         self.meters.in_flight(self.core.in_flight());
         self.meters.behind(self.core.behind(Instant::now()));
         Ok(exit)

@@ -19,7 +19,7 @@ use runtime::{Exit, Ledger, Process, Pulse};
 use tokio::sync::OnceCell;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{debug, error, info};
 use uuid::Uuid;
 
 use poison::Claimed;
@@ -89,6 +89,7 @@ where
     let max_held = config.max_in_flight.saturating_mul(HELD_PER_FLIGHT).max(W::BATCH * 2);
     let pulse = process.health.pulse("the thread that polls Kafka", watch::STILL);
     let source = Source::start(&config.kafka, W::NAME, max_held, events, pulse).context("the Kafka consumer could not be made")?;
+    debug!("consumer made");
     let meters = Meters::new(process, &config.kafka.name(W::NAME));
     let keeper = Keeper::start(Arc::new(ledger), process.tally.clone());
     meters.held(process, source.held());

@@ -11,7 +11,6 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::mpsc::UnboundedSender;
@@ -116,7 +115,7 @@ impl Source {
             assigned: AtomicBool::new(false),
             end: AtomicI64::new(NO_END),
         };
-        let consumer: BaseConsumer<Context> = consumer_config(kafka, worker).create_with_context(context)?;
+        let consumer: BaseConsumer<Context> = kafka.consumer(worker).create_with_context(context)?;
         let (commands, inbox) = mpsc::channel();
         let held = Arc::new(Weights::default());
         let thread = Thread {
@@ -150,34 +149,6 @@ impl Source {
         }
         self.thread.thread().unpark();
     }
-}
-
-fn consumer_config(kafka: &KafkaConfig, worker: &str) -> ClientConfig {
-    let mut c = kafka.client(worker);
-    c.set("group.id", kafka.name(worker))
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("enable.partition.eof", "true")
-        .set("auto.offset.reset", "earliest")
-        // The end of a partition is told this long after its last message.
-        .set("fetch.wait.max.ms", "100")
-        // A full queue is looked at again after this; the default of a second is a stall.
-        .set("fetch.queue.backoff.ms", "50")
-        .set("queued.max.messages.kbytes", "16384")
-        .set("max.poll.interval.ms", "300000");
-    match kafka.group_protocol {
-        GroupProtocol::Classic => {
-            c.set("group.protocol", "classic")
-                .set("partition.assignment.strategy", "cooperative-sticky")
-                // A worker that was killed is gone after this.
-                .set("session.timeout.ms", "10000")
-                .set("heartbeat.interval.ms", "1000");
-        }
-        GroupProtocol::Consumer => {
-            c.set("group.protocol", "consumer");
-        }
-    }
-    c
 }
 
 struct Thread {
@@ -224,6 +195,7 @@ impl Thread {
         loop {
             match self.inbox.try_recv() {
                 Ok(ToKafka::Join) => {
+                    debug!("joining the group");
                     if let Err(e) = self.consumer.subscribe(&[&self.topic]) {
                         self.say(FromKafka::Error(e));
                         return false;

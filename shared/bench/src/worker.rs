@@ -1,0 +1,114 @@
+//! The worker that is measured: real in all but its handler, which does nothing, or waits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bus::{Burial, Context, Emit, Failure, LoopConfig, Worker};
+use messages::{DecodeError, Event, Payload};
+use runtime::{Env, FromEnv, Process, Reader, Service};
+use stores::{CacheConfig, RedisLedger};
+
+use crate::child::{Said, now_ns, peak_kib};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// With every message, wait as many microseconds as its value begins with
+    #[arg(long)]
+    wait: bool,
+    /// With every message, wait so many microseconds
+    #[arg(long, default_value_t = 0)]
+    wait_us: u64,
+}
+
+const SERVICE: Service = Service {
+    name: Bench::NAME,
+    version: env!("CARGO_PKG_VERSION"),
+};
+
+/// When the first message came to the handler, when the last one left it, and how many there were.
+#[derive(Default)]
+struct Stamps {
+    first_ns: AtomicU64,
+    last_ns: AtomicU64,
+    messages: AtomicU64,
+}
+
+pub struct Bench {
+    stamps: Arc<Stamps>,
+    args: Args,
+}
+
+/// The value as it is, copied, as the loop that this is compared with copies it.
+pub struct Bytes(Vec<u8>);
+
+impl Payload for Bytes {
+    fn decode(_: &str, value: &[u8]) -> Result<Self, DecodeError> {
+        Ok(Self(value.to_vec()))
+    }
+}
+
+impl Bytes {
+    /// How long the message wants to be waited for.
+    fn wait(&self) -> Duration {
+        let text = self.0.split(|b| !b.is_ascii_digit()).next().unwrap_or_default();
+        let micros = text.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0'));
+        Duration::from_micros(micros)
+    }
+}
+
+impl Worker for Bench {
+    const NAME: &'static str = "bench";
+    type Payload = Bytes;
+
+    async fn handle(&self, event: &Event<Bytes>, _: &Context) -> Result<Emit, Failure> {
+        if self.stamps.messages.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.stamps.first_ns.store(now_ns(), Ordering::Relaxed);
+        }
+        if self.args.wait {
+            tokio::time::sleep(event.payload.wait()).await;
+        } else if self.args.wait_us > 0 {
+            tokio::time::sleep(Duration::from_micros(self.args.wait_us)).await;
+        }
+        self.stamps.last_ns.fetch_max(now_ns(), Ordering::Relaxed);
+        Ok(Emit::none())
+    }
+
+    async fn buried(&self, _: &Event<Bytes>, _: &Burial, _: &Context) -> Result<Emit, Failure> {
+        Ok(Emit::none())
+    }
+}
+
+struct Config {
+    run: LoopConfig,
+    cache: CacheConfig,
+}
+
+impl FromEnv for Config {
+    fn read(env: &Env, r: &mut Reader) -> Option<Self> {
+        let run = LoopConfig::read(env, r);
+        let cache = CacheConfig::read(env, r);
+        Some(Self { run: run?, cache: cache? })
+    }
+}
+
+pub fn run(args: Args, main_ns: u64) -> ! {
+    runtime::run(SERVICE, async move |process: Process| {
+        let config: Config = process.load()?;
+        let stamps = Arc::new(Stamps::default());
+        let worker = Bench {
+            stamps: stamps.clone(),
+            args,
+        };
+        let exit = bus::run(&process, &config.run, RedisLedger::new(&config.cache)?, async { Ok(worker) }).await?;
+        let said = Said {
+            main_ns,
+            first_ns: stamps.first_ns.load(Ordering::Relaxed),
+            last_ns: stamps.last_ns.load(Ordering::Relaxed),
+            messages: stamps.messages.load(Ordering::Relaxed),
+            peak_kib: peak_kib()?,
+        };
+        said.say()?;
+        Ok(exit)
+    })
+}

@@ -267,12 +267,11 @@ impl<R> Core<R> {
             .collect()
     }
 
-    /// The broker has these offsets.
+    /// The broker has these offsets now. The last answer counts: librdkafka repeats a commit that was lost on the way,
+    /// which may then land behind a newer one and take the group back. The newer one is due again in that case.
     pub fn committed(&mut self, offsets: &[(i32, i64)]) {
         for (partition, offset) in offsets {
-            if let Some(p) = self.partitions.get_mut(partition)
-                && p.committed.is_none_or(|c| c < *offset)
-            {
+            if let Some(p) = self.partitions.get_mut(partition) {
                 p.committed = Some(*offset);
             }
         }

@@ -315,7 +315,7 @@ async fn a_slow_and_lossy_network_slows_the_work_and_repeats_little_of_it() {
             mock.cluster.spoil(request, &[RD_KAFKA_RESP_ERR__TRANSPORT]);
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        mock.settled(SOON * 2).await;
+        mock.settled(SOON * 3).await;
         assert_eq!(member.stop().await, Exit::Drained);
         let again: u32 = mock.effects().values().map(|n| n - 1).sum();
         assert!(again <= 8, "{again} of 60 were done again, more than were in flight");

@@ -80,6 +80,19 @@ fn what_finishes_after_its_partition_was_lost_and_came_back_is_ignored() {
 }
 
 #[test]
+fn an_older_commit_that_lands_behind_a_newer_one_is_overwritten_again() {
+    let mut core = core(&[(0, 1), (1, 2)]);
+    let both: Vec<Ticket> = std::iter::from_fn(|| core.next(1)).map(|b| b.items[0].0).collect();
+    core.done(both[0]);
+    assert_eq!(core.to_commit(), [(0, 1)]);
+    core.done(both[1]);
+    core.committed(&[(0, 2)]);
+    assert!(core.to_commit().is_empty());
+    core.committed(&[(0, 1)]);
+    assert_eq!(core.to_commit(), [(0, 2)]);
+}
+
+#[test]
 fn drained_means_at_the_end_of_every_partition_with_nothing_held() {
     let mut core = core(&[(0, 1)]);
     core.assign(1);

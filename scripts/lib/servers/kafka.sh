@@ -111,7 +111,7 @@ kafka_launch() {
   random_key kafka-stranger-password 24
   if ! kafka_has_state; then
     id=$(openssl rand 16 | base64url)
-    "${java[@]}" kafka.tools.StorageTool format --ignore-formatted -t "$id" -c "$STATE/conf/kafka.properties" \
+    "${java[@]}" kafka.tools.StorageTool format --ignore-formatted --cluster-id="$id" -c "$STATE/conf/kafka.properties" \
       --add-scram "SCRAM-SHA-512=[name=admin,password=$(cat "$STATE/keys/kafka-admin-password")]" \
       --add-scram "SCRAM-SHA-512=[name=stranger,password=$(cat "$STATE/keys/kafka-stranger-password")]" >/dev/null 2>>"$(log_file kafka)"
   fi

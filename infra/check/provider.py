@@ -17,7 +17,8 @@ from tf.gen import tfplugin_pb2_grpc as rpc
 
 import schema
 
-NAME = "registry.terraform.io/hashicorp/azurerm"
+# What "hashicorp/azurerm" is to Terraform and to OpenTofu.
+NAMES = ("registry.terraform.io/hashicorp/azurerm", "registry.opentofu.org/hashicorp/azurerm")
 UNKNOWN = msgpack.ExtType(0, b"\x00")
 NESTING = {"list": pb.Schema.NestedBlock.LIST, "set": pb.Schema.NestedBlock.SET, "single": pb.Schema.NestedBlock.SINGLE}
 # Blocks that may be left out and are there all the same once Azure has answered.
@@ -155,7 +156,8 @@ def main():
     server.add_insecure_port(f"unix://{socket}")
     server.start()
     address = {"Network": "unix", "String": socket}
-    print(json.dumps({NAME: {"Protocol": "grpc", "ProtocolVersion": 6, "Pid": os.getpid(), "Test": True, "Addr": address}}), flush=True)
+    served = {"Protocol": "grpc", "ProtocolVersion": 6, "Pid": os.getpid(), "Test": True, "Addr": address}
+    print(json.dumps({name: served for name in NAMES}), flush=True)
     server.wait_for_termination()
 
 

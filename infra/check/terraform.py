@@ -1,4 +1,4 @@
-"""Terraform on a copy of infra/, offline, with provider.py in the provider's place."""
+"""Terraform, or OpenTofu, on a copy of infra/, offline, with provider.py in the provider's place."""
 import contextlib
 import json
 import os
@@ -10,6 +10,9 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 INFRA = os.path.dirname(HERE)
 SECONDS = 300
+PROGRAM = os.environ.get("TERRAFORM", "terraform")
+# Read after an environment's own settings, which it replaces. A file that is read by itself counts for apply as it did for plan.
+VALUES = "zz-check.auto.tfvars.json"
 
 
 class Failed(Exception):
@@ -27,7 +30,7 @@ class Workspace:
             file.write('terraform {\n  backend "local" {}\n}\n')
 
     def run(self, *arguments):
-        done = subprocess.run(["terraform", *arguments], cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=SECONDS)
+        done = subprocess.run([PROGRAM, *arguments], cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=SECONDS)
         if done.returncode != 0:
             raise Failed(done.stderr or done.stdout)
         return done.stdout
@@ -38,10 +41,9 @@ class Workspace:
 
     def plan(self, settings, *more):
         """What would be made, as Terraform's JSON."""
-        values = os.path.join(self.folder, "check.tfvars.json")
-        with open(values, "w") as file:
+        with open(os.path.join(self.folder, VALUES), "w") as file:
             json.dump({"settings": settings}, file)
-        self.run("plan", "-no-color", "-input=false", "-lock=false", f"-var-file={values}", "-out=check.plan", *more)
+        self.run("plan", "-no-color", "-input=false", "-lock=false", "-out=check.plan", *more)
         return json.loads(self.run("show", "-json", "check.plan"))
 
     def apply(self):

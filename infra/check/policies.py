@@ -286,6 +286,8 @@ def registry_is_closed(plan):
     for assignment in plan.all("role_assignment"):
         if assignment["values"]["role_definition_name"] == "AcrPush" and assignment.get("index") != "push-images":
             yield f"{assignment['address']} may push images"
+        if assignment["values"]["role_definition_name"] == "AcrPull" and assignment["name"] not in ("pull", "read_images"):
+            yield f"{assignment['address']} may pull images"
 
 
 def vault_is_closed(plan):

@@ -18,6 +18,7 @@ STARTER = {
 
 def hardened():
     settings = copy.deepcopy(STARTER)
+    settings.update(registry_readers={"production": "00000000-0000-0000-0000-000000000002"})
     settings.update(size="hardened", gateway_subnet=True, peered_network_ids={"office": "/subscriptions/s/office"},
                     network_watcher={"name": "watcher", "resource_group_name": "NetworkWatcherRG"}, api_authorized_ranges=[])
     settings["vm"]["data_disk"] = {"size_gb": 64}

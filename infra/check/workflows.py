@@ -6,7 +6,8 @@ import sys
 import yaml
 
 # What must be signed on for: the only jobs that may have a token of their own.
-SIGN_ON = {("image.yml", "build"), ("infra.yml", "plan"), ("infra.yml", "apply"), ("drift.yml", "drift"), ("drift.yml", "images")}
+SIGN_ON = {("image.yml", "build"), ("infra.yml", "plan"), ("infra.yml", "apply"), ("drift.yml", "drift"), ("drift.yml", "images"),
+           ("deploy.yml", "copy"), ("image.yml", "staging")}
 
 
 def steps_of(document):
@@ -26,7 +27,8 @@ def wrong_workflow(name, document):
         token = job.get("permissions", {}).get("id-token") == "write"
         if token != ((name, job_name) in SIGN_ON):
             yield f"{job_name} {'has' if token else 'lacks'} a token"
-        if token and "environment" not in job:
+        # A called workflow's jobs are looked at in their own file.
+        if token and "environment" not in job and "uses" not in job:
             yield f"{job_name} signs on outside an environment"
         if job.get("permissions", {}).get("contents", "read") != "read":
             yield f"{job_name} may write to this repository"

@@ -45,6 +45,7 @@ module "production" {
   storage_replication    = var.settings.storage_replication
   host                   = var.settings.host
   github_repository      = var.settings.github_repository
+  registry_readers       = var.settings.registry_readers
   state_container_id     = var.settings.state_container_id
   mail                   = var.settings.mail
   budget                 = var.settings.budget

@@ -26,6 +26,7 @@ variable "settings" {
     storage_replication = optional(string, "GRS")
     host                = string
     github_repository   = string
+    registry_readers    = optional(map(string), {})
     state_container_id  = string
     mail                = list(string)
     budget              = object({ amount = number, start = string })

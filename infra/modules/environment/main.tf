@@ -161,6 +161,7 @@ module "identities" {
   kubelet_principal_id = module.aks.kubelet_principal_id
   github_repository    = var.github_repository
   registry_id          = module.registry.id
+  registry_readers     = var.registry_readers
   container_ids        = module.storage.container_ids
   account_ids          = module.storage.account_ids
   vault_id             = module.vault.id

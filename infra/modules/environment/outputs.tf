@@ -56,6 +56,11 @@ output "way_out_address" {
   value       = module.network.way_out_address
 }
 
+output "images_pusher" {
+  description = "The principal that pushes images here; another environment's registry_readers may name it."
+  value       = module.identities.images_pusher
+}
+
 output "workflows" {
   description = "Client ids for the environments of GitHub: push, plan, apply."
   value       = module.identities.workflow_client_ids

@@ -132,6 +132,12 @@ variable "github_repository" {
   type = string
 }
 
+variable "registry_readers" {
+  description = "In staging: production's output images_pusher, so that production can take on what staging has tried."
+  type        = map(string)
+  default     = {}
+}
+
 variable "state_container_id" {
   type = string
 }

@@ -86,6 +86,16 @@ resource "azurerm_role_assignment" "pull" {
   skip_service_principal_aad_check = true
 }
 
+# Another environment's workflow, which takes images on from here (staging's to production).
+resource "azurerm_role_assignment" "read_images" {
+  for_each                         = var.registry_readers
+  scope                            = var.registry_id
+  role_definition_name             = "AcrPull"
+  principal_id                     = each.value
+  principal_type                   = "ServicePrincipal"
+  skip_service_principal_aad_check = true
+}
+
 resource "azurerm_role_assignment" "vm" {
   scope                            = var.vault_id
   role_definition_name             = "Key Vault Secrets User"

@@ -35,6 +35,11 @@ variable "registry_id" {
   type = string
 }
 
+variable "registry_readers" {
+  description = "Who else may pull images, by a name of ours: the principal id of another environment's pusher (its output images_pusher)."
+  type        = map(string)
+}
+
 variable "kubelet_principal_id" {
   type = string
 }

@@ -3,7 +3,11 @@
 PACKAGE: the unpacked npm package @cdktf/provider-azurerm. CLOUD_INIT_SCHEMA: schema-cloud-config-v1.json of cloud-init.
 """
 import json
+import os
+import shutil
+import subprocess
 import sys
+import tempfile
 
 import cloud_init
 import policies
@@ -42,6 +46,34 @@ def expect_failure(what, word, run):
     return [f"{what}: not refused"]
 
 
+def outputs_feed_the_overlay(output):
+    """infra/overlay puts every value where the manifests read it, once, and writes nothing when one has no place."""
+    with tempfile.TemporaryDirectory() as folder:
+        k8s = os.path.join(folder, "k8s")
+        shutil.copytree(os.path.join(policies.ROOT, "k8s"), k8s)
+
+        def write(given):
+            command = [sys.executable, os.path.join(policies.ROOT, "infra/overlay"), "production", "--k8s", k8s]
+            return subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, timeout=60)
+
+        odd = {**output, "overlay": {**output["overlay"], "identity-nobody": "word"}}
+        if write(odd).returncode == 0 or subprocess.run(["diff", "-r", os.path.join(policies.ROOT, "k8s"), k8s], capture_output=True).returncode:
+            yield "a value without a place is not refused, or something was written all the same"
+        if (first := write(output)).returncode:
+            yield first.stderr
+        if (again := write(output)).returncode or again.stdout:
+            yield f"a second time is not the same: {again.stdout}{again.stderr}"
+        texts = ""
+        for file in first.stdout.split():
+            with open(os.path.join(folder, file)) as text:
+                texts += text.read()
+        for name, value in {**output["overlay"], **output["settings"]}.items():
+            if value not in texts:
+                yield f"{name} is not in the manifests"
+        if len(first.stdout.split()) != 3:
+            yield f"written: {first.stdout.split()}, of three files"
+
+
 def vm_actions(plan):
     return [c["change"]["actions"] for c in plan["resource_changes"] if c["type"] == "azurerm_linux_virtual_machine"][0]
 
@@ -78,7 +110,9 @@ def main():
             schema = json.load(file)
         space.plan(settings.STARTER)
         space.apply()
-        cloud_config = json.loads(space.run("output", "-json"))["production"]["value"]["cloud_config"]
+        output = json.loads(space.run("output", "-json", "production"))
+        wrong += [f"infra/overlay: {what}" for what in outputs_feed_the_overlay(output)]
+        cloud_config = output["cloud_config"]
         wrong += [f"cloud-init: {what}" for what in cloud_init.wrong(cloud_config, schema)]
         wrong += [f"cloud-init: not seen: {what}" for what in cloud_init.toothless(cloud_config, schema)]
         wrong += edit_of_cloud_init_replaces_nothing(space)

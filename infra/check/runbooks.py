@@ -15,10 +15,10 @@ def read(*path):
 
 
 def options_of(command):
-    """What a script of ours knows; None when it hands its arguments on to a program."""
+    """What a script of ours knows, itself or by the program that it hands its arguments on to."""
     text = read(command)
-    if re.search(r'^exec "\$ROOT/target', text, re.M):
-        return None
+    if command == "scripts/redrive":
+        return "".join(f" --{name.replace('_', '-')}" for name in re.findall(r"pub (\w+):", read("shared/bus/src/redrive/args.rs")))
     return text + (read("scripts/lib/manifests.sh") if command in ("scripts/promote", "scripts/rollback") else "")
 
 
@@ -27,10 +27,20 @@ def wrong_commands(text):
         for command, rest in re.findall(r"(?<![\w./-])((?:scripts|infra)/[a-z-]+)(?![\w/.*-])([^`|;&]*)", line):
             if not os.path.exists(os.path.join(ROOT, command)):
                 yield f"{command} is not there"
-            elif os.path.isfile(os.path.join(ROOT, command)) and (known := options_of(command)):
+            elif os.path.isfile(os.path.join(ROOT, command)):
+                known = options_of(command)
                 for option in re.findall(r"(?<!\S)--[a-z-]+", rest):
                     if not re.search(re.escape(option) + r"(?![\w-])", known):
                         yield f"{command} has no {option}"
+
+
+def wrong_programs(text):
+    """`backup list` and the args of a Job: words that the program's own source knows as a command."""
+    for name, word in re.findall(r"`(minting|backup|ingestion|valuation|intake|scalers) ([a-z]+)\b", text):
+        folder = "scalers/tool/src" if name == "scalers" else f"workers/{name}/src"
+        source = "".join(read(base, file) for base, _, files in os.walk(os.path.join(ROOT, folder)) for file in files if file.endswith(".rs"))
+        if not re.search(rf"^\s+{word.capitalize()}\b", source, re.M):
+            yield f"{name} has no command {word}"
 
 
 def wrong_names(text):
@@ -56,11 +66,12 @@ def wrong_names(text):
 
 def wrong(text):
     yield from wrong_commands(text)
+    yield from wrong_programs(text)
     yield from wrong_names(text)
 
 
 # Each of these must be seen.
-BREAKS = ["`scripts/nothing`", "`scripts/promote ENV --image`", "on_vm libertum-healthy", "[x](none.md)", "`k8s/none/x.yaml`",
+BREAKS = ["`scripts/nothing`", "`scripts/promote ENV --image`", "`scripts/redrive minting --put-it-back`", "`minting undo`", "on_vm libertum-healthy", "[x](none.md)", "`k8s/none/x.yaml`",
           "-n nobody-mongodb-uri", "--rotate nobody"]
 
 

@@ -1,9 +1,10 @@
 """Holds the rendered manifests against schemas, policies and promises. Called by scripts/lib/k8s-check.
 
-    python k8s/check all | capacity
+    python k8s/check all | capacity | local FILE
 """
 import sys
 import time
+from pathlib import Path
 
 import capacity
 import gitops
@@ -13,7 +14,7 @@ import promises
 import teeth
 from policy import POLICIES
 from schemas import problems
-from world import ROOT, World, render
+from world import ROOT, World, load_all, render
 
 import policies_cluster  # noqa: F401
 import policies_keda  # noqa: F401
@@ -31,15 +32,21 @@ def test(what, found):
             print(f"    {line}")
 
 
+def held(world):
+    """One environment against its schemas and policies."""
+    environment = world.environment
+    test(f"{environment}: schemas of {len(world.objects)} objects", problems(world.objects))
+    exempt = teeth.exemptions() if environment == "local" else teeth.Exemptions([])
+    for policy in POLICIES.values():
+        test(f"{environment}: {policy.number} {policy.sentence}", exempt.without(policy.number, policy.find(world)))
+    test(f"{environment}: every exemption is needed", exempt.unused())
+
+
 def all_of_it():
     begin = time.monotonic()
     worlds = {e: World(e, render(ROOT / "k8s/overlays" / e)) for e in ("staging", "production", "local")}
-    for environment, world in worlds.items():
-        test(f"{environment}: schemas of {len(world.objects)} objects", problems(world.objects))
-        exempt = teeth.exemptions() if environment == "local" else teeth.Exemptions([])
-        for policy in POLICIES.values():
-            test(f"{environment}: {policy.number} {policy.sentence}", exempt.without(policy.number, policy.find(world)))
-        test(f"{environment}: every exemption is needed", exempt.unused())
+    for world in worlds.values():
+        held(world)
     for what, found in promises.every(worlds):
         test(what, found)
     for what, found in teeth.every(worlds):
@@ -58,7 +65,10 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["capacity"]:
         capacity.table(World("production", render(ROOT / "k8s/overlays/production")))
         sys.exit(0)
-    all_of_it()
+    if sys.argv[1:2] == ["local"]:
+        held(World("local", load_all(Path(sys.argv[2]).read_text())))
+    else:
+        all_of_it()
     print(f"{len(PASSED)} passed, {len(FAILED)} failed")
     sys.exit(1 if FAILED else 0)
 

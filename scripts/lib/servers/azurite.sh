@@ -23,11 +23,15 @@ azurite_ready() {
 
 # An account SAS for everything in the blob service, until the end of next year: the same words on every call.
 azurite_sas() {
-  local permissions=rwdxylacuptfi services=b types=sco protocols=https,http start=2024-01-01T00:00:00Z end key signature
   [[ -s $STATE/keys/blob-account-key ]] || return 0
+  blob_sas "$BLOB_ACCOUNT" "$(cat "$STATE/keys/blob-account-key")"
+}
+# blob_sas ACCOUNT KEY
+blob_sas() {
+  local permissions=rwdxylacuptfi services=b types=sco protocols=https,http start=2024-01-01T00:00:00Z end key signature
   end=$(($(date -u +%Y) + 2))-01-01T00:00:00Z
-  key=$(openssl base64 -d -A <"$STATE/keys/blob-account-key" | od -An -v -tx1 | tr -d ' \n')
-  signature=$(printf '%s\n' "$BLOB_ACCOUNT" "$permissions" "$services" "$types" "$start" "$end" '' "$protocols" "$BLOB_SAS_VERSION" '' |
+  key=$(printf %s "$2" | openssl base64 -d -A | od -An -v -tx1 | tr -d ' \n')
+  signature=$(printf '%s\n' "$1" "$permissions" "$services" "$types" "$start" "$end" '' "$protocols" "$BLOB_SAS_VERSION" '' |
     openssl dgst -sha256 -mac HMAC -macopt "hexkey:$key" -binary | openssl base64 -A | sed 's/+/%2B/g; s,/,%2F,g; s/=/%3D/g')
   printf 'sv=%s&ss=%s&srt=%s&sp=%s&st=%s&se=%s&spr=%s&sig=%s' \
     "$BLOB_SAS_VERSION" "$services" "$types" "$permissions" "${start//:/%3A}" "${end//:/%3A}" "${protocols//,/%2C}" "$signature"

@@ -60,6 +60,12 @@ def careful(i):
         if re.match(r"(ARG|ENV) .*(PASSWORD|SECRET|TOKEN|KEY|SAS)", line):
             yield f"a secret in {line[:80]}"
         named = re.match(r"FROM (\S+)", line)
+        # a stage that an argument names is a stage of this file, unless a builder says otherwise
+        chosen = re.match(r"FROM \$\{([A-Z_]+)\} AS ", line)
+        if chosen:
+            if i.argument(chosen[1]) not in stages(i):
+                yield f"{chosen[1]} is {i.argument(chosen[1])}, no stage of this file"
+            continue
         if named and ":" not in named[1] and named[1] not in stages(i) and named[1] not in ("scratch", "base-${WORKER}"):
             yield f"{named[1]} without a version"
         if named and named[1].endswith(":latest"):
@@ -115,6 +121,7 @@ def bites():
         ("an entry point by shell", empty, swap('ENTRYPOINT ["/worker"]', "ENTRYPOINT /worker")),
         ("a build that is not locked", careful, swap("cargo auditable build --release --locked", "cargo auditable build --release")),
         ("a base that moves", careful, swap("mongo:${MONGODB_VERSION} AS", "mongo:latest AS")),
+        ("a stage from somewhere else, unasked", careful, swap("ARG MONGO_TOOLS=mongo-tools", "ARG MONGO_TOOLS=docker.io/somebody/tools:1")),
         ("a secret as an argument", careful, swap("ARG REVISION=unknown", "ARG KAFKA_SASL_PASSWORD=x")),
         ("keys in the build's context", careful, swap("**/.stack/\n", "", "ignore")),
         ("another Rust than the project's", agree, swap("RUST_VERSION=1.95.0", "RUST_VERSION=1.94.0")),

@@ -4,14 +4,15 @@
 # shellcheck disable=SC2153
 
 TENANT=demo
-BIN=$ROOT/target/debug
+# the programs: those of this build, or of the folder that POOL_BIN names
+BIN=${POOL_BIN:-$ROOT/target/debug}
 POOL_SCALER=
 POOL_INTAKE=
 EVENTS=$STATE/run/scaler-events.jsonl
 # shellcheck disable=SC2034
 FOLLOW_SECONDS=240
 
-pool_build() { (cd "$ROOT" && cargo build --workspace --bins) >&2; }
+pool_build() { [[ -n ${POOL_BIN:-} ]] || (cd "$ROOT" && cargo build --workspace --bins) >&2; }
 
 # The contract is deployed once a chain; its address outlives the chain's process, not the chain.
 pool_prepare() {

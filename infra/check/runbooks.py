@@ -34,13 +34,23 @@ def wrong_commands(text):
                         yield f"{command} has no {option}"
 
 
+def knows(folder, word):
+    """Whether the source of a program has such a command."""
+    source = "".join(read(base, file) for base, _, files in os.walk(os.path.join(ROOT, folder)) for file in files if file.endswith(".rs"))
+    return re.search(rf"^\s+{word.capitalize()}\b", source, re.M)
+
+
 def wrong_programs(text):
-    """`backup list` and the args of a Job: words that the program's own source knows as a command."""
+    """`backup list`, and the args that a Job gives a worker."""
     for name, word in re.findall(r"`(minting|backup|ingestion|valuation|intake|scalers) ([a-z]+)\b", text):
-        folder = "scalers/tool/src" if name == "scalers" else f"workers/{name}/src"
-        source = "".join(read(base, file) for base, _, files in os.walk(os.path.join(ROOT, folder)) for file in files if file.endswith(".rs"))
-        if not re.search(rf"^\s+{word.capitalize()}\b", source, re.M):
+        if not knows("scalers/tool/src" if name == "scalers" else f"workers/{name}/src", word):
             yield f"{name} has no command {word}"
+    for word, more in re.findall(r'args = \["([a-z]+)"([^\]]*)\]', text):
+        if not knows("workers", word):
+            yield f"no worker has a command {word}"
+        for option in re.findall(r"--[a-z-]+", more) if word == "redrive" else []:
+            if f"{option} " not in options_of("scripts/redrive") + " ":
+                yield f"redrive has no {option}"
 
 
 def wrong_names(text):
@@ -71,7 +81,7 @@ def wrong(text):
 
 
 # Each of these must be seen.
-BREAKS = ["`scripts/nothing`", "`scripts/promote ENV --image`", "`scripts/redrive minting --put-it-back`", "`minting undo`", "on_vm libertum-healthy", "[x](none.md)", "`k8s/none/x.yaml`",
+BREAKS = ["`scripts/nothing`", "`scripts/promote ENV --image`", "`scripts/redrive minting --put-it-back`", "`minting undo`", 'args = ["undo"]', 'args = ["redrive", "--all"]', "on_vm libertum-healthy", "[x](none.md)", "`k8s/none/x.yaml`",
           "-n nobody-mongodb-uri", "--rotate nobody"]
 
 

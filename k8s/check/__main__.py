@@ -1,12 +1,13 @@
 """Holds the rendered manifests against schemas, policies and promises. Called by scripts/lib/k8s-check.
 
-    python k8s/check all | capacity | local FILE
+    python k8s/check all | capacity | dry-run | local FILE
 """
 import sys
 import time
 from pathlib import Path
 
 import capacity
+import dryrun
 import gitops
 import images
 import monitoring
@@ -61,6 +62,13 @@ def all_of_it():
     print(f"{time.monotonic() - begin:.1f} s")
 
 
+def on_a_server():
+    begin = time.monotonic()
+    for what, found in dryrun.every():
+        test(what, found)
+    print(f"{time.monotonic() - begin:.1f} s")
+
+
 if __name__ == "__main__":
     if sys.argv[1:] == ["capacity"]:
         capacity.table(World("production", render(ROOT / "k8s/overlays/production")))
@@ -68,7 +76,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["local"]:
         held(World("local", load_all(Path(sys.argv[2]).read_text())))
     else:
-        all_of_it()
+        {"all": all_of_it, "dry-run": on_a_server}[sys.argv[1]]()
     print(f"{len(PASSED)} passed, {len(FAILED)} failed")
     sys.exit(1 if FAILED else 0)
 

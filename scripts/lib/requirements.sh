@@ -26,6 +26,7 @@ mongodump|optional|backups; with Go 1.26.5 or newer it is built when it is neede
 shellcheck|any|scripts/check|shellcheck|
 promtool|2.40|scripts/check: the rules of monitoring and their tests|prometheus|
 amtool|any|scripts/check: where alerts go|prometheus-alertmanager|
+go|optional|scripts/lib/dry-run: an API server that looks at k8s/ (1.26 or newer)|||https://go.dev/dl
 terraform|optional|scripts/check: infra/ (1.9 or newer); where it is not, OpenTofu is built with Go|||https://developer.hashicorp.com/terraform/install
 TABLE
 }

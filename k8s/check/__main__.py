@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import capacity
+import charts
 import dryrun
 import gitops
 import images
@@ -57,6 +58,8 @@ def all_of_it():
     for what, found in images.every(worlds):
         test(what, found)
     for what, found in monitoring.every():
+        test(what, found)
+    for what, found in charts.every():
         test(what, found)
     test("the platform and two intake pods fit three nodes of 2 cores and 8 GB", capacity.problems(worlds["production"]))
     print(f"{time.monotonic() - begin:.1f} s")

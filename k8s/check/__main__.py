@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import alloy
 import capacity
 import charts
 import dryrun
@@ -59,7 +60,7 @@ def all_of_it():
         test(what, found)
     for what, found in monitoring.every():
         test(what, found)
-    for what, found in charts.every():
+    for what, found in [*charts.every(), *alloy.every()]:
         test(what, found)
     test("the platform and two intake pods fit three nodes of 2 cores and 8 GB", capacity.problems(worlds["production"]))
     print(f"{time.monotonic() - begin:.1f} s")

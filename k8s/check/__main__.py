@@ -14,6 +14,7 @@ import gitops
 import images
 import monitoring
 import promises
+import reach
 import teeth
 from policy import POLICIES
 from schemas import problems
@@ -60,7 +61,7 @@ def all_of_it():
         test(what, found)
     for what, found in monitoring.every():
         test(what, found)
-    for what, found in [*charts.every(), *alloy.every()]:
+    for what, found in [*charts.every(), *alloy.every(), *reach.every(worlds)]:
         test(what, found)
     test("the platform and two intake pods fit three nodes of 2 cores and 8 GB", capacity.problems(worlds["production"]))
     print(f"{time.monotonic() - begin:.1f} s")

@@ -9,6 +9,7 @@ import jsonschema
 import yaml
 
 VM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "modules/vm")
+ACCESS = "/usr/local/share/libertum/access.json"
 # Of the 4 GiB (3.9 GiB are seen): the servers and the exporters, and what the system itself needs.
 CAPS_MIB = 3400
 SYSTEM_MIB = 600
@@ -37,6 +38,7 @@ def wrong(cloud_config, schema):
     yield from no_secrets(brought)
     yield from memory_fits(brought)
     yield from disk_fits(brought)
+    yield from rights_are_small(brought)
 
 
 def files_are_whole(brought):
@@ -85,12 +87,28 @@ def memory_fits(brought):
         yield f"Redis may hold {redis} MiB, and half as much again while it rewrites its file: more than {units['redis']}"
 
 
+def topics():
+    with open(os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(VM))), "scalers/topics.yaml")) as file:
+        return yaml.safe_load(file)["topics"]
+
+
+def rights_are_small(brought):
+    """Nobody may give himself rights, no worker reaches every topic, and each entry is of something that exists."""
+    known = {topic["name"] for topic in topics()}
+    for user, rights in json.loads(brought[ACCESS])["kafka"].items():
+        for operation, kind, name in (right.split(" ") for right in rights):
+            # Who may alter the cluster makes users and access lists.
+            if kind == "CLUSTER" and operation not in ("CREATE", "DESCRIBE"):
+                yield f"{user} may {operation} the cluster"
+            if name == "*" and user not in ("prepare", "operator") and operation != "DESCRIBE":
+                yield f"{user} may {operation} every {kind.lower()}"
+            if kind == "TOPIC" and name != "*" and name not in known:
+                yield f"{user} has a right on {name}, which scalers/topics.yaml does not have"
+
+
 def disk_fits(brought):
     """System and packages 7 GB, swap 2, journal, Kafka's topics, the oplog and the rest of MongoDB, a fifth free."""
-    root = os.path.dirname(os.path.dirname(os.path.dirname(VM)))
-    with open(os.path.join(root, "scalers/topics.yaml")) as file:
-        topics = yaml.safe_load(file)["topics"]
-    kafka = sum(t["partitions"] * (t["retentionBytes"] + t["segmentBytes"]) for t in topics) / 1e9 + 0.6
+    kafka = sum(t["partitions"] * (t["retentionBytes"] + t["segmentBytes"]) for t in topics()) / 1e9 + 0.6
     journal = int(re.search(r"SystemMaxUse=(\d+)M", brought["/etc/systemd/journald.conf.d/libertum.conf"]).group(1)) / 1e3
     oplog = int(re.search(r"oplogSizeMB: (\d+)", brought["/usr/local/share/libertum/mongodb/mongod.conf.in"]).group(1)) / 1e3
     redis = 1
@@ -108,6 +126,9 @@ def toothless(cloud_config, schema):
         "memory beyond the machine": lambda c: swap(c, "/etc/systemd/system/libertum-redis.service", "MemoryMax=450M", "MemoryMax=950M"),
         "a heap beyond its cap": lambda c: swap(c, "/usr/local/share/libertum/kafka/jvm.options", "-Xmx512m", "-Xmx900m"),
         "an oplog beyond the disk": lambda c: swap(c, "/usr/local/share/libertum/mongodb/mongod.conf.in", "oplogSizeMB: 1024", "oplogSizeMB: 9024"),
+        "a user who may make users": lambda c: swap(c, ACCESS, "DESCRIBE CLUSTER", "ALTER CLUSTER"),
+        "a worker who reads everything": lambda c: swap(c, ACCESS, "READ TOPIC valuation", "READ TOPIC *"),
+        "a right on a topic of another time": lambda c: swap(c, ACCESS, "WRITE TOPIC asset-events", "WRITE TOPIC events"),
     }.items():
         broken = yaml.safe_load(cloud_config)
         change(broken)

@@ -1,4 +1,5 @@
-"""The runbooks name what exists: our scripts and their options, files, programs and units of the data machine, users: runbooks.py"""
+"""The runbooks name what exists: our scripts and their options, files, programs and units of the data machine, users; and the
+cost table adds up: runbooks.py"""
 import json
 import os
 import re
@@ -74,6 +75,20 @@ def wrong_names(text):
             yield f"infra/secrets rotates no {word}"
 
 
+def wrong_costs(text):
+    """The cost table of infra/README: what it calls the sum is the sum of the rows above."""
+    sums = [0.0, 0.0]
+    for line in text.splitlines():
+        cells = [cell.strip().strip("*") for cell in line.split("|")[1:-1]]
+        if len(cells) != 5 or not re.search(r"\d\.\d\d$", cells[4]):
+            continue
+        values = [float(cell.split(":")[-1].replace(",", "")) if cell != "–" else 0.0 for cell in cells[3:]]
+        if cells[0].startswith("idle"):
+            return [] if [round(s, 2) for s in sums] == values else [f"the rows sum to {[round(s, 2) for s in sums]}, the table says {values}"]
+        sums = [s + v for s, v in zip(sums, values)]
+    return ["there is no row that begins with idle"]
+
+
 def wrong(text):
     yield from wrong_commands(text)
     yield from wrong_programs(text)
@@ -87,6 +102,10 @@ BREAKS = ["`scripts/nothing`", "`scripts/promote ENV --image`", "`scripts/redriv
 
 def main():
     problems = [f"runbooks.py does not see {broken}" for broken in BREAKS if not list(wrong(broken))]
+    costs = read("infra/README.md")
+    problems += [f"infra/README.md: {what}" for what in wrong_costs(costs)]
+    if not wrong_costs(costs.replace("62.05", "62.15")):
+        problems.append("runbooks.py does not see a price that its sum leaves out")
     for file in sorted(f for f in os.listdir(RUNBOOKS) if f.endswith(".md")):
         problems += [f"docs/runbooks/{file}: {what}" for what in wrong(read("docs/runbooks", file))]
     for what in problems:

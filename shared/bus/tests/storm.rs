@@ -1,5 +1,6 @@
-//! A hundred thousand messages while worker processes are killed, frozen, told to stop and replaced, and the broker is
-//! restarted: every message has its effect, and what is done twice leads to the same event (cases 1 and 4).
+//! A hundred thousand messages while worker processes are killed, frozen, told to stop and replaced, another member comes
+//! or goes every second, and the broker is restarted: every message has its effect, and what is done twice leads to the
+//! same event (cases 1 and 4).
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -20,6 +21,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use testkit::{Corner, OwnStack, Program, Signal, start_program, until};
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 const MESSAGES: usize = 100_000;
@@ -28,6 +30,12 @@ const WORKERS: usize = 4;
 const KILLS: usize = 50;
 /// How long the storm lasts; a worker is killed and replaced more than once every second and a half.
 const STORM: Duration = Duration::from_secs(60);
+/// How long a member that was told to stop may stay.
+const GOODBYE: Duration = Duration::from_secs(30);
+/// So often a member joins, or one leaves.
+const BEAT: Duration = Duration::from_secs(1);
+/// One storm at a time; two would starve each other.
+static ALONE: Mutex<()> = Mutex::const_new(());
 /// How long the rest may take: the killed hold their partitions until their sessions end.
 const QUIET: Duration = Duration::from_secs(100);
 
@@ -117,6 +125,62 @@ struct Storm<'a> {
     ends: BTreeMap<String, usize>,
 }
 
+/// Members that come and go.
+struct Guests<'a> {
+    corner: &'a Corner,
+    folder: &'a Path,
+    gone: Vec<Program>,
+}
+
+impl Guests<'_> {
+    /// A member joins, or the one that has leaves, once a second for as long as the storm lasts.
+    async fn come_and_go(&mut self) {
+        let begun = Instant::now();
+        let mut guest: Option<Program> = None;
+        let mut due = Duration::ZERO;
+        while due < STORM {
+            tokio::time::sleep(due.saturating_sub(begun.elapsed())).await;
+            due += BEAT;
+            match guest.take() {
+                Some(here) => {
+                    here.signal(Signal::TERM);
+                    self.gone.push(here);
+                }
+                None => guest = Some(start_program(self.corner, "examples/steered", &[], self.folder)),
+            }
+        }
+        if let Some(last) = guest {
+            last.signal(Signal::TERM);
+            self.gone.push(last);
+        }
+    }
+
+    /// How they ended.
+    async fn ends(mut self) -> BTreeMap<String, usize> {
+        let mut ends = BTreeMap::new();
+        for guest in &mut self.gone {
+            until("a guest has gone", GOODBYE, async || guest.ended().is_some()).await;
+            *ends.entry(guest.ended().unwrap().to_string()).or_default() += 1;
+        }
+        ends
+    }
+}
+
+/// The seconds in which somebody's share changed, by what the workers wrote.
+fn restless_seconds(folder: &Path) -> usize {
+    let log = std::fs::read_to_string(folder.join("steered.log")).unwrap();
+    let change = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).ok()?;
+        let message = line["message"].as_str()?;
+        let changed = matches!(
+            message,
+            "partitions assigned" | "partitions revoked" | "partitions lost without being asked"
+        );
+        Some(line["timestamp"].as_str()?.split('.').next()?.to_owned()).filter(|_| changed)
+    };
+    log.lines().filter_map(change).collect::<BTreeSet<String>>().len()
+}
+
 impl Storm<'_> {
     fn start(&self) -> Program {
         start_program(self.corner, "examples/steered", &[], self.folder)
@@ -159,16 +223,19 @@ impl Storm<'_> {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn fifty_kills_frozen_workers_and_a_restarted_broker_lose_none_of_a_hundred_thousand_messages() {
+/// In at least so many of the storm's seconds somebody's share must change.
+async fn storm(protocol: &str, restless_at_least: usize) {
+    let _alone = ALONE.lock().await;
     let begun = Instant::now();
-    let say = |text: &str| eprintln!("{:6.1} s  {text}", begun.elapsed().as_secs_f64());
+    let say = |text: &str| eprintln!("{protocol} {:6.1} s  {text}", begun.elapsed().as_secs_f64());
     let stack = OwnStack::start().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("effects");
     let mut corner = stack.corner();
+    corner.set("KAFKA_GROUP_PROTOCOL", protocol);
     corner.set("STEERED_EFFECTS", file.to_string_lossy());
-    corner.set("RUST_LOG", "warn");
+    corner.set("LOG_FORMAT", "json");
+    corner.set("RUST_LOG", "warn,bus::run::events=debug");
     corner.set("IDLE_EXIT_MS", "1000");
     create_topic(&corner).await;
     let kafka = corner.read(KafkaConfig::read);
@@ -184,7 +251,13 @@ async fn fifty_kills_frozen_workers_and_a_restarted_broker_lose_none_of_a_hundre
         ends: BTreeMap::new(),
     };
     storm.workers = (0..WORKERS).map(|_| storm.start()).collect();
-    storm.rage(&stack).await;
+    let mut guests = Guests {
+        corner: &corner,
+        folder: folder.path(),
+        gone: Vec::new(),
+    };
+    tokio::join!(storm.rage(&stack), guests.come_and_go());
+    let restless = restless_seconds(folder.path());
     let sent = writing.await.unwrap();
     say("the storm is over");
     until("nothing is left to do", QUIET, async || {
@@ -208,9 +281,27 @@ async fn fifty_kills_frozen_workers_and_a_restarted_broker_lose_none_of_a_hundre
         "a kill is no reason for a dead letter"
     );
     say(&format!(
-        "{MESSAGES} messages, {KILLS} kills: {:.2} % done again, {events} events of {} ids; ends: {:?}",
+        "{MESSAGES} messages, {KILLS} kills, shares changed in {restless} of {} seconds: {:.2} % done again, {events} events \
+         of {} ids; ends: {:?}, of guests: {:?}",
+        STORM.as_secs(),
         100.0 * again as f64 / MESSAGES as f64,
         ids.len(),
-        storm.ends
+        storm.ends,
+        guests.ends().await
     ));
+    assert!(
+        restless >= restless_at_least,
+        "it was too quiet: shares changed in {restless} seconds only"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_kills_a_rebalance_a_second_and_a_restarted_broker_lose_none_of_a_hundred_thousand_messages() {
+    // A classic group waits with every rebalance for the killed, until their sessions end: here most of the time.
+    storm("classic", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_storm_under_the_new_group_protocol_loses_none_either() {
+    storm("consumer", 20).await;
 }

@@ -1,7 +1,7 @@
 """What is in an image: reads `docker save IMAGE` on standard input, writes JSON.
 
-User, entry point, labels, every file with its size, and of the program at /worker whether it is static and how many
-packages the list that cargo-auditable puts into it has.
+User, entry point, labels, every file with its size, what a node fetches of it (its layers, packed as registries keep them), and of the program
+at /worker whether it is static and how many packages the list that cargo-auditable puts into it has.
 """
 import io
 import json
@@ -36,9 +36,11 @@ def main():
     saved = tarfile.open(fileobj=io.BytesIO(sys.stdin.buffer.read()))
     manifest = json.load(saved.extractfile("manifest.json"))[0]
     config = json.load(saved.extractfile(manifest["Config"]))
-    files, program = {}, None
+    files, program, packed = {}, None, 0
     for layer in manifest["Layers"]:
-        with tarfile.open(fileobj=saved.extractfile(layer)) as members:
+        layer = saved.extractfile(layer).read()
+        packed += len(layer if layer[:2] == b"\x1f\x8b" else zlib.compress(layer, 6))
+        with tarfile.open(fileobj=io.BytesIO(layer)) as members:
             for member in members:
                 path = "/" + member.name.removeprefix("./").rstrip("/")
                 if member.isdir():
@@ -54,6 +56,7 @@ def main():
         "entrypoint": ran.get("Entrypoint"),
         "labels": ran.get("Labels") or {},
         "bytes": sum(files.values()),
+        "packed": packed,
         "files": dict(sorted(files.items())),
         "program": looked_at(program),
     }, sys.stdout)

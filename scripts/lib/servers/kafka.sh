@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # Plain listener for the pool; one over TLS, one over TLS with SCRAM-SHA-512, and the real authorizer, so that users
 # and access lists can be tried: `admin` may everything, `stranger` nothing; without SASL everyone is a super user. The short session lets a broker
-# that was killed come back sooner: until the old session has expired it is not let in.
+# that was killed come back sooner: until the old session has expired it is not let in. What `group.*` says: docs/decisions/0001.
 
 kafka_variable() { printf %s KAFKA_BROKERS; }
 kafka_version() { printf '%s' "$KAFKA_VERSION"; }

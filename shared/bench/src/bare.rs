@@ -46,7 +46,7 @@ pub fn run(args: &Args, main_ns: u64) -> anyhow::Result<()> {
             .set("enable.auto.commit", "false");
         config
     } else {
-        kafka.consumer(Bench::NAME)
+        kafka.consumer(Bench::NAME, bus::Mode::Job { idle_exit: Duration::ZERO })
     };
     config.set("group.id", kafka.name(GROUP));
     let consumer: BaseConsumer = config.create()?;

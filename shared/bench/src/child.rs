@@ -20,6 +20,8 @@ pub struct Said {
     pub first_ns: u64,
     pub last_ns: u64,
     pub messages: u64,
+    /// The longest time between two messages.
+    pub longest_gap_ns: u64,
     pub peak_kib: u64,
 }
 
@@ -76,11 +78,18 @@ pub fn start(args: &[&str], vars: &[(&str, String)]) -> anyhow::Result<Running> 
 }
 
 impl Running {
-    /// Waits for a line that contains this.
-    pub fn wait_for(&mut self, what: &str) -> anyhow::Result<()> {
-        while !self.lines.last().is_some_and(|line| line.contains(what)) {
+    /// Waits for a line that contains this, and the other not.
+    pub fn wait_for(&mut self, what: &str, but: &str) -> anyhow::Result<()> {
+        while !self.lines.last().is_some_and(|line| line.contains(what) && !line.contains(but)) {
             anyhow::ensure!(self.read_line()?, "the child ended without {what:?}: {:?}", self.lines);
         }
+        Ok(())
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
         Ok(())
     }
 

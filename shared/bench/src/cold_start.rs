@@ -15,13 +15,15 @@ const LOGGED: usize = 10;
 pub fn measure() -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for (name, protocol) in [("classic", GroupProtocol::Classic), ("consumer", GroupProtocol::Consumer)] {
-        let mut corner = Corner::new(12)?;
-        let mut starts = Starts {
-            corner: &mut corner,
-            protocol,
-        };
-        figures.extend(starts.measure(name)?);
-        figures.extend(starts.steps(name)?);
+        for (place, mut corner) in [("", Corner::new(12)?), (".mock", Corner::mock(12))] {
+            let mut starts = Starts {
+                corner: &mut corner,
+                protocol,
+            };
+            let name = format!("{name}{place}");
+            figures.extend(starts.measure(&name)?);
+            figures.extend(starts.steps(&name)?);
+        }
     }
     Ok(figures)
 }
@@ -70,7 +72,7 @@ impl Starts<'_> {
     fn ours(&mut self, more: &[(&'static str, String)]) -> anyhow::Result<Ended> {
         let group = self.corner.topic.clone();
         self.one_message(&group)?;
-        let mut vars = self.corner.vars(self.protocol).to_vec();
+        let mut vars = self.corner.vars(self.protocol);
         vars.push(("IDLE_EXIT_MS", "0".to_owned()));
         vars.extend_from_slice(more);
         let ended = child::run(&["worker"], &vars)?;
@@ -87,6 +89,7 @@ impl Starts<'_> {
 
     /// The group has handled everything but one message.
     fn one_message(&mut self, group: &str) -> anyhow::Result<()> {
+        self.corner.renew();
         self.corner.stand(group, Stand::End)?;
         self.corner.fill(1, 1, 1024, |_| String::new())
     }

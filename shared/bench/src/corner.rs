@@ -1,5 +1,6 @@
-//! A topic of the real broker that belongs to one measurement, and is given back.
+//! A topic that belongs to one measurement: of the real broker, and given back, or of pretended brokers in this process.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -14,6 +15,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use runtime::{Env, Reader};
+use testkit::MockKafka;
 
 use crate::worker::Bench;
 
@@ -32,10 +34,19 @@ pub struct Corner {
     /// The topic, and the group of the worker.
     pub topic: String,
     partitions: i32,
-    admin: AdminClient<DefaultClientContext>,
+    home: Home,
     /// Groups besides the worker's.
     groups: Vec<String>,
-    tokio: tokio::runtime::Runtime,
+}
+
+/// Where the topic lies.
+enum Home {
+    Broker {
+        admin: AdminClient<DefaultClientContext>,
+        tokio: tokio::runtime::Runtime,
+    },
+    /// Ends with the value.
+    Mock { _brokers: MockKafka },
 }
 
 impl Corner {
@@ -60,22 +71,48 @@ impl Corner {
             kafka,
             topic,
             partitions,
-            admin,
+            home: Home::Broker { admin, tokio },
             groups: Vec::new(),
-            tokio,
         })
     }
 
+    /// On librdkafka's brokers in this process: what the client alone takes.
+    pub fn mock(partitions: i32) -> Self {
+        let brokers = MockKafka::start();
+        let kafka = brokers.config(GroupProtocol::Classic, "bench.");
+        let topic = kafka.name(Bench::NAME);
+        brokers.create_topic(&topic, partitions);
+        Self {
+            kafka,
+            topic,
+            partitions,
+            home: Home::Mock { _brokers: brokers },
+            groups: Vec::new(),
+        }
+    }
+
+    /// Begins anew where that is cheap: pretended brokers let nobody move a group that has had members.
+    pub fn renew(&mut self) {
+        if matches!(self.home, Home::Mock { .. }) {
+            *self = Self::mock(self.partitions);
+        }
+    }
+
     /// The environment of a child in this corner.
-    pub fn vars(&self, protocol: GroupProtocol) -> [(&'static str, String); 2] {
+    pub fn vars(&self, protocol: GroupProtocol) -> Vec<(&'static str, String)> {
         let protocol = match protocol {
             GroupProtocol::Classic => "classic",
             GroupProtocol::Consumer => "consumer",
         };
-        [
+        let mut vars = vec![
             ("KAFKA_TOPIC_PREFIX", self.kafka.topic_prefix.clone()),
             ("KAFKA_GROUP_PROTOCOL", protocol.to_owned()),
-        ]
+        ];
+        if matches!(self.home, Home::Mock { .. }) {
+            vars.push(("KAFKA_BROKERS", self.kafka.brokers.clone()));
+            vars.push(("KAFKA_SECURITY_PROTOCOL", "plaintext".to_owned()));
+        }
+        vars
     }
 
     /// Produces messages as a worker's producer would: CloudEvents headers, a value of at least `bytes`, which begins
@@ -105,6 +142,50 @@ impl Corner {
             producer.poll(Duration::ZERO);
         }
         producer.flush(DEADLINE).context("the messages were not acknowledged")
+    }
+
+    /// Produces a message to each partition in turn, one every so often, until it is over.
+    pub fn drip(&self, every: Duration, over: &AtomicBool) -> anyhow::Result<()> {
+        let producer: BaseProducer = self.kafka.client("bench").set("linger.ms", "0").create()?;
+        let time = Timestamp::now().to_string();
+        let begun = Instant::now();
+        let mut sent = 0;
+        while !over.load(Ordering::Relaxed) {
+            let key = format!("bench/key-{sent:06}");
+            let record = BaseRecord::to(&self.topic).key(&key).payload("").headers(headers(&key, &time));
+            let record = record.partition(i32::try_from(sent)? % self.partitions);
+            producer
+                .send(record)
+                .map_err(|(e, _)| e)
+                .context("a message could not be produced")?;
+            sent += 1;
+            producer.poll((every * sent).saturating_sub(begun.elapsed()));
+        }
+        producer.flush(DEADLINE).context("the messages were not acknowledged")
+    }
+
+    /// Waits until the worker's group has done, and committed, everything.
+    pub fn wait_until_done(&self, at_most: Duration) -> anyhow::Result<()> {
+        let consumer: BaseConsumer = self.kafka.client("bench").set("group.id", &self.topic).create()?;
+        let deadline = Instant::now() + at_most;
+        while self.behind(&consumer)? > 0 {
+            anyhow::ensure!(Instant::now() < deadline, "the group has not done its work within {at_most:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    fn behind(&self, consumer: &BaseConsumer) -> anyhow::Result<i64> {
+        let mut asked = TopicPartitionList::new();
+        for partition in 0..self.partitions {
+            asked.add_partition(&self.topic, partition);
+        }
+        let mut behind = 0;
+        for e in consumer.committed_offsets(asked, DEADLINE)?.elements() {
+            let (_, high) = consumer.fetch_watermarks(&self.topic, e.partition(), DEADLINE)?;
+            behind += high - e.offset().to_raw().unwrap_or(0).max(0);
+        }
+        Ok(behind)
     }
 
     /// Moves a group, which has no members, to the beginning or the end of every partition.
@@ -141,10 +222,11 @@ impl Corner {
 
 impl Drop for Corner {
     fn drop(&mut self) {
+        let Home::Broker { admin, tokio } = &self.home else { return };
         let groups: Vec<&str> = self.groups.iter().map(String::as_str).collect();
-        let given_back = self.tokio.block_on(async {
-            self.admin.delete_topics(&[&self.topic], &options()).await?;
-            self.admin.delete_groups(&groups, &options()).await
+        let given_back = tokio.block_on(async {
+            admin.delete_topics(&[&self.topic], &options()).await?;
+            admin.delete_groups(&groups, &options()).await
         });
         if let Err(e) = given_back {
             eprintln!("bench: {} could not be given back: {e}", self.topic);

@@ -5,6 +5,7 @@ mod child;
 mod cold_start;
 mod corner;
 mod figures;
+mod groups;
 mod lanes;
 mod resources;
 mod throughput;
@@ -28,6 +29,8 @@ enum Command {
     Bus,
     /// From the start of a process to its first message, and from its last one to the end
     ColdStart,
+    /// What members that come, go and die cost those who stay
+    Groups,
     /// A worker that is measured; it reads a worker's environment
     #[command(hide = true)]
     Worker(worker::Args),
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Bus => bus_figures().and_then(|figures| figures::tell("bus", &figures)),
         Command::ColdStart => cold_start::measure().and_then(|figures| figures::tell("cold-start", &figures)),
+        Command::Groups => groups::measure().and_then(|figures| figures::tell("groups", &figures)),
         Command::Worker(args) => worker::run(args, main_ns),
         Command::Bare(args) => bare::run(&args, main_ns).map(|()| true),
     };

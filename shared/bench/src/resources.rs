@@ -17,11 +17,11 @@ pub fn measure() -> anyhow::Result<Vec<Figure>> {
     for (name, protocol) in [("classic", GroupProtocol::Classic), ("consumer", GroupProtocol::Consumer)] {
         let topic = corner.topic.clone();
         corner.stand(&topic, Stand::End)?;
-        let mut vars = corner.vars(protocol).to_vec();
+        let mut vars = corner.vars(protocol);
         vars.push(("WORKER_MODE", "service".to_owned()));
         vars.push(("RUST_LOG", "info,bus=debug".to_owned()));
         let mut child = child::start(&["worker"], &vars)?;
-        child.wait_for("partitions assigned")?;
+        child.wait_for("partitions assigned", "[]")?;
         let (before, began) = (child.processor_seconds()?, Instant::now());
         std::thread::sleep(WATCHED);
         let share = (child.processor_seconds()? - before) / began.elapsed().as_secs_f64();

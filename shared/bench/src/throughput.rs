@@ -58,7 +58,7 @@ pub fn measure() -> anyhow::Result<Vec<Figure>> {
 fn run_ours(corner: &mut Corner) -> anyhow::Result<Ended> {
     let topic = corner.topic.clone();
     corner.stand(&topic, Stand::Beginning)?;
-    let mut vars = corner.vars(GroupProtocol::Classic).to_vec();
+    let mut vars = corner.vars(GroupProtocol::Classic);
     vars.push(("IDLE_EXIT_MS", "0".to_owned()));
     let ended = child::run(&["worker"], &vars)?;
     anyhow::ensure!(ended.said.messages == MESSAGES as u64, "{} messages came", ended.said.messages);
@@ -76,7 +76,7 @@ fn run_bare(corner: &mut Corner) -> anyhow::Result<Ended> {
 fn slow_handler(corner: &mut Corner) -> anyhow::Result<f64> {
     let topic = corner.topic.clone();
     corner.stand(&topic, Stand::Beginning)?;
-    let mut vars = corner.vars(GroupProtocol::Classic).to_vec();
+    let mut vars = corner.vars(GroupProtocol::Classic);
     vars.push(("MAX_RUN_SECONDS", "5".to_owned()));
     let ended = child::run(&["worker", "--wait-us", "20000"], &vars)?;
     anyhow::ensure!(ended.said.messages < MESSAGES as u64, "the backlog was worked off");

@@ -19,6 +19,9 @@ pub struct Args {
     /// With every message, wait so many microseconds
     #[arg(long, default_value_t = 0)]
     wait_us: u64,
+    /// Note the longest time between two messages
+    #[arg(long)]
+    gaps: bool,
 }
 
 const SERVICE: Service = Service {
@@ -32,6 +35,7 @@ struct Stamps {
     first_ns: AtomicU64,
     last_ns: AtomicU64,
     messages: AtomicU64,
+    longest_gap_ns: AtomicU64,
 }
 
 pub struct Bench {
@@ -64,6 +68,12 @@ impl Worker for Bench {
     async fn handle(&self, event: &Event<Bytes>, _: &Context) -> Result<Emit, Failure> {
         if self.stamps.messages.fetch_add(1, Ordering::Relaxed) == 0 {
             self.stamps.first_ns.store(now_ns(), Ordering::Relaxed);
+        }
+        if self.args.gaps {
+            let (now, last) = (now_ns(), self.stamps.last_ns.load(Ordering::Relaxed));
+            if last > 0 {
+                self.stamps.longest_gap_ns.fetch_max(now.saturating_sub(last), Ordering::Relaxed);
+            }
         }
         if self.args.wait {
             tokio::time::sleep(event.payload.wait()).await;
@@ -106,6 +116,7 @@ pub fn run(args: Args, main_ns: u64) -> ! {
             first_ns: stamps.first_ns.load(Ordering::Relaxed),
             last_ns: stamps.last_ns.load(Ordering::Relaxed),
             messages: stamps.messages.load(Ordering::Relaxed),
+            longest_gap_ns: stamps.longest_gap_ns.load(Ordering::Relaxed),
             peak_kib: peak_kib()?,
         };
         said.say()?;

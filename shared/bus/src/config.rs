@@ -187,15 +187,21 @@ impl KafkaConfig {
     }
 
     /// The configuration of a worker's consumer, a member of the group that bears the worker's name.
-    pub fn consumer(&self, worker: &str) -> ClientConfig {
+    pub fn consumer(&self, worker: &str, mode: Mode) -> ClientConfig {
+        // librdkafka has one fetch under way at a broker. The first is sent when the first partition is ready, and waits
+        // this long when that one is empty, whatever lies in the others: felt in every start from zero. So is the end of
+        // an empty partition, which is told after as long. A service waits for a living, and must not keep the broker busy.
+        let fetch_wait = match mode {
+            Mode::Job { .. } => "10",
+            Mode::Service => "100",
+        };
         let mut c = self.client(worker);
         c.set("group.id", self.name(worker))
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "earliest")
-            // The end of a partition is told this long after its last message.
-            .set("fetch.wait.max.ms", "100")
+            .set("fetch.wait.max.ms", fetch_wait)
             // A full queue is looked at again after this; the default of a second is a stall.
             .set("fetch.queue.backoff.ms", "50")
             .set("queued.max.messages.kbytes", "16384")
@@ -204,11 +210,12 @@ impl KafkaConfig {
             GroupProtocol::Classic => {
                 c.set("group.protocol", "classic")
                     .set("partition.assignment.strategy", "cooperative-sticky")
-                    // A worker that was killed is gone after this.
-                    .set("session.timeout.ms", "10000")
+                    // A worker that was killed is gone after this: the least that brokers allow unless told otherwise.
+                    .set("session.timeout.ms", "6000")
                     .set("heartbeat.interval.ms", "1000");
             }
             GroupProtocol::Consumer => {
+                // Session and heartbeat are the broker's: see `group.consumer.*` in docs/decisions/0001.
                 c.set("group.protocol", "consumer");
             }
         }

@@ -1,10 +1,11 @@
-//! The few calls that need librdkafka's C interface: commits whose result is really seen, and whether there is
-//! something to poll for.
+//! The few calls that need librdkafka's C interface: commits whose result is really seen, whether there is something to
+//! poll for, and what it remembers of a partition's end.
 //!
 //! With rdkafka's own asynchronous commit the callback is never called, and its synchronous one blocks for the whole
 //! session timeout while the coordinator is down.
 #![allow(unsafe_code)]
 
+use std::ffi::CString;
 use std::ptr;
 use std::time::Duration;
 
@@ -46,6 +47,23 @@ pub(crate) fn generation<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Opti
         rd::rd_kafka_consumer_group_metadata_destroy(metadata);
         Some(generation).filter(|g| *g > 0)
     }
+}
+
+/// Where a partition ended at the last answer to a fetch; asks nobody. `None` before the first answer.
+pub(crate) fn high_watermark<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, partition: i32) -> Option<i64> {
+    let topic = CString::new(topic).ok()?;
+    let (mut low, mut high) = (0, 0);
+    // SAFETY: the client, the name and the two numbers outlive the call.
+    let err = unsafe {
+        rd::rd_kafka_get_watermark_offsets(
+            consumer.client().native_ptr(),
+            topic.as_ptr(),
+            partition,
+            &raw mut low,
+            &raw mut high,
+        )
+    };
+    check(err).ok().map(|()| high).filter(|high| *high >= 0)
 }
 
 /// Sends a commit; its result comes back through the consumer's `commit_callback`.

@@ -81,6 +81,30 @@ async fn a_member_that_the_group_does_not_know_any_more_comes_back_and_finishes(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_the_new_protocol_throws_out_comes_back_or_ends_for_another_to_follow() {
+    let mock = filled(Consumer, 20).await;
+    let member = Member::start(&mock, 4, slowly(30));
+    until(|| mock.effects().len() > 5).await;
+    mock.cluster.spoil(Request::OffsetCommit, &[RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION]);
+    for n in 0..20 {
+        mock.write(&format!("b{}", n % 3)).await;
+    }
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while member.runs() && !(mock.nothing_is_missing() && mock.lag().await.values().all(|l| *l == 0)) {
+        assert!(Instant::now() < deadline, "it neither comes back nor ends");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let next = if member.runs() {
+        member
+    } else {
+        assert_eq!(member.ended().await, Exit::Unavailable);
+        Member::start(&mock, 4, slowly(30))
+    };
+    mock.settled(SOON).await;
+    assert_eq!(next.stop().await, Exit::Drained);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wrong_answers_to_a_fetch_and_leaders_that_move_stop_nobody() {
     for protocol in BOTH {
         let mock = filled(protocol, 60).await;

@@ -26,6 +26,7 @@ impl<W: Worker> Loop<W> {
                 self.meters.assigned();
                 self.end_revocation();
                 self.unassigned_since = None;
+                self.thrown_out = false;
                 self.brokers_down = false;
                 partitions.iter().for_each(|p| self.core.assign(*p));
                 self.claim(partitions);
@@ -53,6 +54,7 @@ impl<W: Worker> Loop<W> {
                 // Out of the group: a member without a share has nothing to do, this one has to come back first.
                 if self.core.partitions().is_empty() {
                     self.unassigned_since = Some(Instant::now());
+                    self.thrown_out = true;
                 }
             }
             FromKafka::Committed(result) => self.take_commit(result),

@@ -88,7 +88,7 @@ where
     let (events, from_kafka) = mpsc::unbounded_channel();
     let max_held = config.max_in_flight.saturating_mul(HELD_PER_FLIGHT).max(W::BATCH * 2);
     let pulse = process.health.pulse("the thread that polls Kafka", watch::STILL);
-    let source = Source::start(&config.kafka, W::NAME, max_held, events, pulse).context("the Kafka consumer could not be made")?;
+    let source = Source::start(config, W::NAME, max_held, events, pulse).context("the Kafka consumer could not be made")?;
     debug!("consumer made");
     let meters = Meters::new(process, &config.kafka.name(W::NAME));
     let keeper = Keeper::start(Arc::new(ledger), process.tally.clone());
@@ -145,6 +145,7 @@ where
         wanted: HashMap::new(),
         revoking: None,
         unassigned_since: Some(now),
+        thrown_out: false,
         commit: Commit::Idle,
         commit_at: now + COMMIT_EVERY,
         repeat_at: now,
@@ -226,6 +227,8 @@ struct Loop<W: Worker> {
     revoking: Option<Revoking>,
     /// Since when the group has given us nothing, not even an empty share; `None` once it has.
     unassigned_since: Option<Instant>,
+    /// The group has thrown this member out, and has not given it anything since.
+    thrown_out: bool,
     commit: Commit,
     commit_at: Instant,
     /// Nothing is repeated before this.

@@ -58,6 +58,10 @@ impl<W: Worker> Loop<W> {
         if self.brokers_down || now < since + ASSIGNMENT {
             return None;
         }
+        if self.thrown_out && self.config.mode == Mode::Service {
+            error!("the group has thrown this member out, and librdkafka does not find the way back: start it again");
+            return Some(Exit::Unavailable);
+        }
         match self.config.kafka.group_protocol {
             GroupProtocol::Classic => self.no_share(),
             // A member without a share hears nothing in this protocol, and neither does one whom nobody answers.

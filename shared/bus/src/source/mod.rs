@@ -4,6 +4,7 @@
 mod callbacks;
 mod outbox;
 mod record;
+mod tails;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -22,7 +23,7 @@ use outbox::Outbox;
 pub(crate) use record::{Record, Weights};
 use runtime::Pulse;
 
-use crate::{GroupProtocol, KafkaConfig, sys};
+use crate::{GroupProtocol, LoopConfig, sys};
 
 /// How long the rebalance callback waits for messages in flight of the partitions that are taken away.
 pub(crate) const REVOKE_WAIT: Duration = Duration::from_secs(2);
@@ -99,12 +100,13 @@ impl Source {
     /// # Errors
     /// When librdkafka refuses the configuration, or there is no thread to be had.
     pub fn start(
-        kafka: &KafkaConfig,
+        config: &LoopConfig,
         worker: &str,
         max_messages: usize,
         events: UnboundedSender<FromKafka>,
         pulse: Pulse,
     ) -> anyhow::Result<Self> {
+        let kafka = &config.kafka;
         let topic = kafka.name(worker);
         let outbox = Arc::new(Outbox::new(events));
         let context = Context {
@@ -115,7 +117,7 @@ impl Source {
             assigned: AtomicBool::new(false),
             end: AtomicI64::new(NO_END),
         };
-        let consumer: BaseConsumer<Context> = kafka.consumer(worker).create_with_context(context)?;
+        let consumer: BaseConsumer<Context> = kafka.consumer(worker, config.mode).create_with_context(context)?;
         let (commands, inbox) = mpsc::channel();
         let held = Arc::new(Weights::default());
         let thread = Thread {
@@ -228,10 +230,20 @@ impl Thread {
                     None => self.say(FromKafka::Error(e)),
                 },
                 Some(Err(e)) => self.say(FromKafka::Error(e)),
-                None => break,
+                None => {
+                    self.tell_the_ends();
+                    break;
+                }
             }
         }
         self.outbox.send();
+    }
+
+    /// Says at once, where it is known, that a partition's last message was its last.
+    fn tell_the_ends(&mut self) {
+        for (partition, end) in self.outbox.tails().ended(&self.consumer, &self.topic) {
+            self.say(FromKafka::EndOfPartition { partition, end });
+        }
     }
 
     fn say(&self, event: FromKafka) {

@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::tails::Tails;
 use super::{FromKafka, Record};
 
 /// So many messages go to the loop together: a wake-up costs as much as handling some of them.
@@ -21,6 +22,7 @@ pub(super) struct Outbox {
 struct Batch {
     records: Vec<Record>,
     bytes: usize,
+    tails: Tails,
 }
 
 impl Outbox {
@@ -35,13 +37,18 @@ impl Outbox {
     pub fn add(&self, record: Record) -> bool {
         let mut batch = self.batch();
         batch.bytes += record.len();
+        batch.tails.saw(record.partition, record.offset);
         batch.records.push(record);
         batch.records.len() >= MESSAGES || batch.bytes >= BYTES
     }
 
     /// Sends the messages that are waiting.
     pub fn send(&self) {
-        let Batch { records, .. } = std::mem::take(&mut *self.batch());
+        let records = {
+            let mut batch = self.batch();
+            batch.bytes = 0;
+            std::mem::take(&mut batch.records)
+        };
         if !records.is_empty() {
             self.tell(FromKafka::Records(records));
         }
@@ -50,7 +57,15 @@ impl Outbox {
     /// Says something, after the messages that came before it.
     pub fn say(&self, event: FromKafka) {
         self.send();
+        if matches!(event, FromKafka::Assigned(_) | FromKafka::Revoked { .. } | FromKafka::Lost(_)) {
+            self.batch().tails = Tails::default();
+        }
         self.tell(event);
+    }
+
+    /// The last messages added since this was last asked; none of before a rebalance.
+    pub fn tails(&self) -> Tails {
+        std::mem::take(&mut self.batch().tails)
     }
 
     /// The loop may have ended already; then nobody needs to know.
@@ -61,5 +76,24 @@ impl Outbox {
     /// Only one thread ever locks it.
     fn batch(&self) -> MutexGuard<'_, Batch> {
         self.batch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_that_goes_and_comes_back_is_not_at_the_end_that_it_had_before() {
+        let (events, _heard) = tokio::sync::mpsc::unbounded_channel();
+        let outbox = Outbox::new(events);
+        for rebalance in [FromKafka::Lost(vec![0]), FromKafka::Assigned(vec![0])] {
+            outbox.batch().tails.saw(0, 9);
+            outbox.say(rebalance);
+            assert!(outbox.tails().is_empty());
+        }
+        outbox.batch().tails.saw(0, 9);
+        outbox.say(FromKafka::FetchingAgain);
+        assert!(!outbox.tails().is_empty(), "what is no rebalance forgets nothing");
     }
 }

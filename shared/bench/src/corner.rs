@@ -91,9 +91,13 @@ impl Corner {
         }
     }
 
+    pub fn is_mock(&self) -> bool {
+        matches!(self.home, Home::Mock { .. })
+    }
+
     /// Begins anew where that is cheap: pretended brokers let nobody move a group that has had members.
     pub fn renew(&mut self) {
-        if matches!(self.home, Home::Mock { .. }) {
+        if self.is_mock() {
             *self = Self::mock(self.partitions);
         }
     }
@@ -108,7 +112,7 @@ impl Corner {
             ("KAFKA_TOPIC_PREFIX", self.kafka.topic_prefix.clone()),
             ("KAFKA_GROUP_PROTOCOL", protocol.to_owned()),
         ];
-        if matches!(self.home, Home::Mock { .. }) {
+        if self.is_mock() {
             vars.push(("KAFKA_BROKERS", self.kafka.brokers.clone()));
             vars.push(("KAFKA_SECURITY_PROTOCOL", "plaintext".to_owned()));
         }

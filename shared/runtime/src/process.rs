@@ -81,11 +81,18 @@ impl Process {
     /// # Errors
     /// Everything that is wrong with it, at once.
     pub fn load<C: FromEnv>(&self) -> Result<C, ConfigError> {
-        let mut r = Reader::default();
-        let config = C::read(&self.env, &mut r);
+        let (r, config) = self.read::<C>();
         let config = r.finish(config)?;
         info!(version = self.service.version, config = ?r.effective(), "process started");
         Ok(config)
+    }
+
+    /// Reads the settings of every process and those of this one, so that all are shown and all mistakes are told.
+    fn read<C: FromEnv>(&self) -> (Reader, Option<C>) {
+        let mut r = Reader::default();
+        let common = Common::read(&self.env, &mut r);
+        let own = C::read(&self.env, &mut r);
+        (r, common.and(own))
     }
 
     /// Ends the process, with one line that says how it went.
@@ -118,8 +125,7 @@ impl Process {
     /// # Errors
     /// Everything that is wrong with it, at once.
     pub fn check_config<C: FromEnv>(&self) -> anyhow::Result<Exit> {
-        let mut r = Reader::default();
-        let config = C::read(&self.env, &mut r);
+        let (r, config) = self.read::<C>();
         println!("{}", serde_json::to_string_pretty(r.effective())?);
         r.finish(config)?;
         Ok(Exit::Drained)
@@ -134,6 +140,24 @@ struct RawGrace {
     grace_seconds: Option<String>,
 }
 
+/// The settings that every process has.
+struct Common {
+    telemetry: telemetry::Config,
+    grace: Duration,
+}
+
+impl FromEnv for Common {
+    fn read(env: &Env, r: &mut Reader) -> Option<Self> {
+        let telemetry = telemetry::Config::read(env, r);
+        let grace = env.raw::<RawGrace>().grace_seconds;
+        let grace = r.with_default::<u64>("GRACE_SECONDS", grace, &GRACE.as_secs().to_string());
+        Some(Self {
+            telemetry: telemetry?,
+            grace: Duration::from_secs(grace?),
+        })
+    }
+}
+
 /// Is a process: reads the common settings, starts logs and metrics, follows signals, runs `main` and ends with
 /// its outcome. A second signal, or the end of the grace period, ends the process at once with 75.
 pub fn run<F, Fut>(service: Service, main: F) -> !
@@ -144,11 +168,8 @@ where
     let started = Instant::now();
     let env = Env::of_process();
     let mut r = Reader::default();
-    let telemetry = telemetry::Config::read(&env, &mut r);
-    let grace = r
-        .with_default::<u64>("GRACE_SECONDS", env.raw::<RawGrace>().grace_seconds, &GRACE.as_secs().to_string())
-        .map(Duration::from_secs);
-    let (telemetry, grace) = match r.finish(telemetry.zip(grace)) {
+    let common = Common::read(&env, &mut r);
+    let Common { telemetry, grace } = match r.finish(common) {
         Ok(config) => config,
         Err(e) => end_before_start(service, &e.into()),
     };

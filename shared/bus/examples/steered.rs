@@ -1,7 +1,7 @@
 //! A worker that does what each message says, for tests of what happens to whole processes.
 //!
-//! The order is the first word of the asset's id: `sleep-MILLIS-…` takes its time, `once-…` never returns where it is
-//! handled for the first time, `spin-…` the same without giving its thread back, `abort-…` ends the process, `panic-…`
+//! The order is the first word of the asset's id: `sleep-MILLIS-…` takes its time, `block-MILLIS-…` the same without
+//! giving its thread back, `once-…` never returns where it is handled for the first time, nor does `spin-…`, which keeps its thread, `abort-…` ends the process, `panic-…`
 //! panics, `fail-…` fails; anything else is done at once. A line for each `begun`, `done` and `buried`, with the event's id, the
 //! asset's and the attempt, is appended to the file that `STEERED_EFFECTS` names.
 
@@ -43,6 +43,10 @@ impl Steered {
             Some("sleep") => {
                 let millis = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
                 tokio::time::sleep(Duration::from_millis(millis)).await;
+            }
+            Some("block") => {
+                let millis = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+                std::thread::sleep(Duration::from_millis(millis));
             }
             Some("once") if !known => std::future::pending().await,
             Some("spin") if !known => std::thread::sleep(Duration::from_secs(3600)),

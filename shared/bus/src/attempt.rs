@@ -77,6 +77,8 @@ pub(crate) struct Attempts<W> {
     pub worker: W,
     pub kafka: KafkaConfig,
     pub retry: RetryPolicy,
+    /// How long a handler may hold a batch.
+    pub stuck_after: Duration,
     pub clock: Clock,
     pub source: Arc<str>,
     /// `name@version`, for dead letters.
@@ -212,16 +214,19 @@ impl<W: Worker> Attempts<W> {
             offset: first,
             since: begun,
         });
-        let results = AssertUnwindSafe(self.worker.handle_batch(events, ctx)).catch_unwind().await;
+        let handling = AssertUnwindSafe(self.worker.handle_batch(events, ctx)).catch_unwind();
+        // Dropped when its time is up, which is no more than a kill would do to it.
+        let results = tokio::time::timeout(self.stuck_after, handling).await;
         self.meters.processed(begun.elapsed());
         match results {
-            Ok(results) => {
+            Err(_) => events.iter().map(|_| Attempted::TimedOut(self.stuck_after)).collect(),
+            Ok(Ok(results)) => {
                 let short = events.len().saturating_sub(results.len());
                 let missing = (0..short)
                     .map(|_| Attempted::Handled(Err(Failure::Failed(anyhow::anyhow!("the handler gave no result for this event")))));
                 results.into_iter().map(Attempted::Handled).chain(missing).collect()
             }
-            Err(panic) => {
+            Ok(Err(panic)) => {
                 let text = panic_text(panic.as_ref());
                 events.iter().map(|_| Attempted::Panicked(text.clone())).collect()
             }
@@ -237,37 +242,9 @@ impl<W: Worker> Attempts<W> {
         outcome: Attempted,
         ctx: &Context,
     ) -> Finished {
+        let outcome = self.publish_what_follows(outcome).await;
         match decide(outcome, item.attempts, item.record.failures, &self.retry, rand::random()) {
-            Fate::Done { emit, rejected } => match self.publish(&emit).await {
-                Ok(()) => {
-                    self.breaker.done();
-                    let (partition, offset) = (ticket.partition, item.offset);
-                    match rejected {
-                        Some(reason) => {
-                            self.meters.fate(Counted::Rejected);
-                            info!(message.partition = partition, message.offset = offset, reason, "message rejected");
-                        }
-                        None => {
-                            self.meters.fate(Counted::Done);
-                            // A line a message would cost more than most messages.
-                            debug!(
-                                message.partition = partition,
-                                message.offset = offset,
-                                events = emit.0.len(),
-                                "message done"
-                            );
-                        }
-                    }
-                    Finished::Done(ticket)
-                }
-                Err(e) => self.again(
-                    ticket,
-                    item,
-                    self.retry.wait(ctx.attempt, rand::random()),
-                    Counted::Unavailable,
-                    &format!("{e:#}"),
-                ),
-            },
+            Fate::Done { emit, rejected } => self.done(ticket, item.offset, emit.0.len(), rejected),
             Fate::Retry {
                 after,
                 unavailable: true,
@@ -292,6 +269,35 @@ impl<W: Worker> Attempts<W> {
                 "the handler gave up without being asked to",
             ),
         }
+    }
+
+    /// Publishes the events of a handled message; the outcome is another one when that fails.
+    async fn publish_what_follows(&self, outcome: Attempted) -> Attempted {
+        let (Attempted::Handled(Ok(emit)) | Attempted::Handled(Err(Failure::Rejected { emit, .. }))) = &outcome else {
+            return outcome;
+        };
+        match self.publish(emit).await {
+            Ok(()) => outcome,
+            Err(e) if is_too_large(&e) => Attempted::TooLarge(format!("{e:#}")),
+            Err(e) => Attempted::Handled(Err(Failure::Unavailable(e))),
+        }
+    }
+
+    fn done(&self, ticket: Ticket, offset: i64, events: usize, rejected: Option<String>) -> Finished {
+        self.breaker.done();
+        let partition = ticket.partition;
+        match rejected {
+            Some(reason) => {
+                self.meters.fate(Counted::Rejected);
+                info!(message.partition = partition, message.offset = offset, reason, "message rejected");
+            }
+            None => {
+                self.meters.fate(Counted::Done);
+                // A line a message would cost more than most messages.
+                debug!(message.partition = partition, message.offset = offset, events, "message done");
+            }
+        }
+        Finished::Done(ticket)
     }
 
     fn again(&self, ticket: Ticket, item: Item<Held>, after: Duration, counted: Counted, error: &str) -> Finished {
@@ -360,7 +366,10 @@ impl<W: Worker> Attempts<W> {
         if let Some(event) = event {
             let told = AssertUnwindSafe(self.worker.buried(event, why, ctx)).catch_unwind().await;
             match told {
-                Ok(Ok(emit)) => self.publish(&emit).await?,
+                Ok(Ok(emit)) => match self.publish(&emit).await {
+                    Err(e) if is_too_large(&e) => warn!(error = format!("{e:#}"), "nobody could be told of the dead letter"),
+                    published => published?,
+                },
                 Ok(Err(Failure::Unavailable(e))) => return Err(e),
                 // Whoever fails even to say that it failed must not hold the letter back.
                 Ok(Err(e)) => warn!(error = %e, "nobody could be told of the dead letter"),
@@ -393,6 +402,10 @@ impl<W: Worker> Attempts<W> {
             .get_or_try_init(|| async { Ok(Producer::new(&self.kafka, W::NAME)?.traced(self.traces.clone())) })
             .await
     }
+}
+
+fn is_too_large(e: &anyhow::Error) -> bool {
+    e.downcast_ref::<SendError>().is_some_and(SendError::is_too_large)
 }
 
 pub(crate) fn decode<P: Payload>(record: &Record) -> Result<Event<P>, String> {

@@ -241,7 +241,7 @@ pub struct LoopConfig {
     pub max_run: Option<Duration>,
     /// Messages that may be in the hands of the handler at one time.
     pub max_in_flight: usize,
-    /// How long a handler may hold a message before liveness fails; `None`: what the worker says.
+    /// How long a handler may hold a message before it is given up; `None`: what the worker says.
     pub stuck_after: Option<Duration>,
     pub retry: RetryPolicy,
 }

@@ -18,7 +18,7 @@ pub mod header {
     pub const ATTEMPTS: &str = "dl-attempts";
     /// At most 1 KiB.
     pub const ERROR: &str = "dl-error";
-    /// `decode`, `handle`, `panic` or `poison`.
+    /// `decode`, `handle`, `panic`, `timeout`, `emit` or `poison`.
     pub const CLASS: &str = "dl-class";
     /// `name@version`.
     pub const WORKER: &str = "dl-worker";

@@ -53,6 +53,10 @@ pub enum DeadClass {
     Handle,
     /// The handler panicked until the attempts were used up.
     Panic,
+    /// The handler did not return in time until the attempts were used up.
+    Timeout,
+    /// No topic takes an event that the message leads to: it is too large.
+    Emit,
     /// The process ended, more than once, while this message alone was in its hands.
     Poison,
 }
@@ -63,6 +67,8 @@ impl DeadClass {
             Self::Decode => "decode",
             Self::Handle => "handle",
             Self::Panic => "panic",
+            Self::Timeout => "timeout",
+            Self::Emit => "emit",
             Self::Poison => "poison",
         }
     }
@@ -79,7 +85,7 @@ pub struct Burial {
 /// What the loop does with a message after an attempt at it.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Fate {
-    /// Publish these events; with their acknowledgement the message is done.
+    /// Its events are published, and the message is done with their acknowledgement.
     Done { emit: Emit, rejected: Option<String> },
     /// Try again in place after this long; the key waits, its neighbours do not.
     Retry { after: Duration, unavailable: bool, error: String },
@@ -135,6 +141,12 @@ pub(crate) fn decide(outcome: Attempted, attempt: u32, failures: u32, policy: &R
         Attempted::Handled(Err(Failure::Failed(e))) => again(DeadClass::Handle, format!("{e:#}"), failures, policy, random),
         Attempted::Handled(Err(Failure::Cancelled)) => Fate::Leave,
         Attempted::Panicked(text) => again(DeadClass::Panic, text, failures, policy, random),
+        Attempted::TimedOut(bound) => {
+            let text = format!("the handler did not return within {} s (STUCK_SECONDS)", bound.as_secs());
+            again(DeadClass::Timeout, text, failures, policy, random)
+        }
+        // Brokers measure what travels together, so that a neighbour may be the one that is too large: hence again.
+        Attempted::TooLarge(text) => again(DeadClass::Emit, text, failures, policy, random),
         Attempted::Deadly(deaths) => Fate::Bury(Burial {
             class: DeadClass::Poison,
             error: format!("the process ended {deaths} times while this message alone was in its hands"),
@@ -153,6 +165,10 @@ pub(crate) fn decide(outcome: Attempted, attempt: u32, failures: u32, policy: &R
 pub(crate) enum Attempted {
     Handled(Result<Emit, Failure>),
     Panicked(String),
+    /// The handler was given up after this long.
+    TimedOut(Duration),
+    /// Handled, but what it leads to is too large for Kafka.
+    TooLarge(String),
     Undecodable(String),
     /// Not begun: so often the process ended while this message alone was in its hands.
     Deadly(u32),
@@ -168,6 +184,8 @@ impl Attempted {
             Self::Handled(Err(Failure::Failed(_))) => Some("failed"),
             Self::Handled(Err(Failure::Cancelled)) => Some("cancelled"),
             Self::Panicked(_) => Some("panic"),
+            Self::TimedOut(_) => Some("timeout"),
+            Self::TooLarge(_) => Some("emit"),
             Self::Undecodable(_) => Some("decode"),
             Self::Deadly(_) => Some("poison"),
         }
@@ -226,6 +244,20 @@ mod tests {
                 ..
             })
         ));
+    }
+
+    #[test]
+    fn what_takes_too_long_or_leads_to_something_too_large_is_a_failure_with_a_class_of_its_own() {
+        let timeout = || Attempted::TimedOut(Duration::from_secs(900));
+        assert!(matches!(fate(timeout(), 0), Fate::Retry { unavailable: false, .. }));
+        let Fate::Bury(why) = fate(timeout(), 2) else {
+            panic!("three times are enough")
+        };
+        assert_eq!((why.class, why.error.contains("900 s")), (DeadClass::Timeout, true));
+        let Fate::Bury(why) = fate(Attempted::TooLarge("large".to_owned()), 2) else {
+            panic!("three times are enough")
+        };
+        assert_eq!((why.class.as_str(), why.attempts), ("emit", 3));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use opentelemetry::trace::SpanKind;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::{Header, Headers, Message as _, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use runtime::telemetry::{Span, Traces};
 use tracing::{debug, error};
@@ -18,6 +18,10 @@ use crate::KafkaConfig;
 
 /// How long a message may be on its way, retries included, before it counts as not sent.
 const DELIVERY: Duration = Duration::from_secs(15);
+/// No event of ours may have more.
+const MAX_BYTES: usize = 1_000_000;
+/// A dead letter is the message and its story, and has to fit where the message did: brokers take 1,048,588 by default.
+const MAX_RECORD_BYTES: usize = 1_048_000;
 /// How long to wait for room in librdkafka's queue.
 const QUEUE: Duration = Duration::from_secs(5);
 
@@ -30,9 +34,11 @@ pub struct Placed {
 
 /// An event was not acknowledged. It may still have been written: send it again under the same id.
 #[derive(Debug, thiserror::Error)]
-#[error("the event was not acknowledged by Kafka (topic {topic}): {source}")]
+#[error("the event was not acknowledged by Kafka (topic {topic}): {source}{}", self.advice())]
 pub struct SendError {
     pub topic: String,
+    /// The bytes of key, value and headers.
+    pub bytes: usize,
     #[source]
     pub source: KafkaError,
 }
@@ -76,6 +82,7 @@ impl Producer {
             .set("request.timeout.ms", "5000")
             .set("linger.ms", "5")
             .set("compression.type", "lz4")
+            .set("message.max.bytes", MAX_RECORD_BYTES.to_string())
             .set("queue.buffering.max.kbytes", "65536");
         Ok(Self {
             inner: c.create_with_context(Said)?,
@@ -98,6 +105,12 @@ impl Producer {
         let mut span = self.span(&topic, event);
         let trace = span.place().and_then(TraceParent::at).unwrap_or(event.envelope.trace);
         let headers = event.headers_from(trace);
+        let bytes = event.key().len() + event.value.len() + headers.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        if bytes > MAX_BYTES {
+            let source = KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
+            span.failed("too large");
+            return Err(SendError { topic, bytes, source });
+        }
         let headers = headers.iter().fold(OwnedHeaders::new_with_capacity(10), |h, (key, value)| {
             h.insert(Header { key, value: Some(value) })
         });
@@ -138,7 +151,11 @@ impl Producer {
                 partition: delivery.partition,
                 offset: delivery.offset,
             }),
-            Err((source, _)) => Err(SendError { topic, source }),
+            Err((source, unsent)) => Err(SendError {
+                topic,
+                bytes: size(&unsent),
+                source,
+            }),
         }
     }
 
@@ -151,6 +168,13 @@ impl Producer {
     }
 }
 
+/// The bytes of key, value and headers.
+fn size(message: &OwnedMessage) -> usize {
+    let headers = message.headers().into_iter().flat_map(Headers::iter);
+    let headers: usize = headers.map(|h| h.key.len() + h.value.map_or(0, <[u8]>::len)).sum();
+    headers + message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len)
+}
+
 impl SendError {
     /// Whether the broker refuses us, or the topic does not exist: waiting will not help.
     pub fn is_permanent(&self) -> bool {
@@ -161,8 +185,25 @@ impl SendError {
                     | RDKafkaErrorCode::ClusterAuthorizationFailed
                     | RDKafkaErrorCode::UnknownTopic
                     | RDKafkaErrorCode::UnknownTopicOrPartition
-                    | RDKafkaErrorCode::MessageSizeTooLarge
             )
+        ) || self.is_too_large()
+    }
+
+    /// Whether the topic, or the producer, takes nothing of this size.
+    pub fn is_too_large(&self) -> bool {
+        matches!(
+            self.source.rdkafka_error_code(),
+            Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::MessageBatchTooLarge)
+        )
+    }
+
+    fn advice(&self) -> String {
+        if !self.is_too_large() {
+            return String::new();
+        }
+        format!(
+            "; it has {} bytes, and the limit is {MAX_BYTES} or the topic's max.message.bytes when that is less",
+            self.bytes
         )
     }
 }

@@ -20,7 +20,8 @@ pub trait Worker: Send + Sync + 'static {
     /// How many messages of one partition may be handled together; at most one of each key.
     const BATCH: usize = 1;
     /// No handler takes longer for a message unless something is wrong; `STUCK_SECONDS` says otherwise. A little more
-    /// than the longest wait that the worker knows.
+    /// than the longest wait that the worker knows. Then it is dropped where it waits, and the message has failed once
+    /// more; one that blocks its thread cannot be dropped and turns liveness red. What it has spawned must end with it.
     const STUCK_AFTER: Duration = Duration::from_secs(900);
     type Payload: Payload;
 

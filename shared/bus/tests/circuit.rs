@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Bench, Step};
+use common::{Bench, Step, metric};
 use messages::topics;
-use runtime::{Exit, Process};
+use runtime::Exit;
 
 const MESSAGES: usize = 120;
 /// Messages in flight at one time.
@@ -24,13 +24,6 @@ async fn bench() -> Bench {
     });
     futures::future::join_all(sent).await;
     bench
-}
-
-/// The value of a metric without labels of interest, when there is one.
-fn metric(process: &Process, name: &str) -> Option<f64> {
-    let text = process.metrics.render().unwrap();
-    let line = text.lines().find(|l| l.starts_with(&format!("{name}{{")))?;
-    line.rsplit(' ').next()?.parse().ok()
 }
 
 #[tokio::test(flavor = "multi_thread")]

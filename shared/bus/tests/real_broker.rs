@@ -68,9 +68,9 @@ async fn order_per_key_holds_while_keys_run_side_by_side() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poisoned_message_is_dead_lettered_with_its_story_and_its_neighbours_go_on() {
     let bench = Bench::new().await;
-    bench.send("good").await;
     bench.send("bad").await;
     bench.send("bug").await;
+    bench.send("good").await;
     bench.send("good").await;
     let script = |asset: &str, _| match asset {
         "bad" => Step::Fail,
@@ -91,6 +91,8 @@ async fn a_poisoned_message_is_dead_lettered_with_its_story_and_its_neighbours_g
         .into_iter()
         .find(|e| e.key == "demo/bad")
         .unwrap();
+    assert_eq!(lies.offset, 0, "the very first of its partition");
+    assert_ne!(lies.partition, 0, "a partition that is taken for an offset would not be seen");
     let header = |name| letter.header(name).unwrap();
     assert_eq!(header(dead::header::TOPIC), bench.kafka.name(topics::INGESTION));
     assert_eq!(header(dead::header::PARTITION), lies.partition.to_string());

@@ -4,6 +4,7 @@
 mod common;
 
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -152,6 +153,30 @@ async fn told_to_stop_while_it_starts_it_ends_in_order_whether_kafka_is_there_or
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn told_to_stop_before_it_listens_it_ends_by_the_signal_and_after_that_in_order() {
+    let mut all = Processes::new(&[("WORKER_MODE", "service")]).await;
+    all.bench.send("quick").await;
+    let mut by_signal = Vec::new();
+    // From the first instruction to well behind the first assignment.
+    for millis in (0..20).map(|n| 2 * n * n) {
+        let mut worker = all.start();
+        // The moment is what is tried out, not something that is waited for.
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        worker.signal(Signal::TERM);
+        until("the process ends", Duration::from_secs(12), async || worker.ended().is_some()).await;
+        let status = worker.ended().unwrap();
+        match (status.code(), status.signal()) {
+            (None, Some(term)) if term == Signal::TERM.as_raw() => by_signal.push(millis),
+            (code, _) => assert_eq!(code, Some(0), "after {millis} ms: {}", all.log()),
+        }
+    }
+    assert_eq!(by_signal.first(), Some(&0), "a signal at once comes before any program can listen");
+    assert!(by_signal.len() < 20, "it never listened");
+    all.finish().await;
+    assert_eq!(all.count("done", "quick"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn told_to_stop_in_the_middle_of_a_rebalance_it_loses_nothing() {
     let mut all = Processes::new(&[("WORKER_MODE", "service"), ("GRACE_SECONDS", "20")]).await;
     let mut first = all.start();
@@ -189,13 +214,17 @@ async fn a_stuck_handler_turns_liveness_red_and_the_log_names_the_message() {
         answer.ok().map(|a| a.status().as_u16())
     };
     until("it is alive", PATIENCE, async || live().await == Some(200)).await;
-    all.bench.send("sleep-6000-a").await;
+    // What waits can be made to let go, and does not turn it red; what keeps its thread cannot.
+    all.bench.send("once-a").await;
+    until("it is given up, and done then", PATIENCE, async || all.count("done", "once-a") == 1).await;
+    assert_eq!(live().await, Some(200));
+    all.bench.send("block-12000-a").await;
     until("it is stuck", PATIENCE, async || live().await == Some(503)).await;
-    assert_eq!(all.count("done", "sleep"), 0);
+    assert_eq!(all.count("done", "block"), 0);
     let log = all.log();
     let line = log.lines().find(|l| l.contains("a handler is stuck at this message")).unwrap();
     assert!(
-        line.contains("\"message.partition\":") && line.contains("\"message.offset\":0"),
+        line.contains("\"message.partition\":") && line.contains("\"message.offset\":"),
         "{line}"
     );
     let metrics = http

@@ -47,7 +47,7 @@ pub struct Args {
 /// Which letters; all that is given must hold.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Filter {
-    /// Why it is a dead letter: decode, handle, panic or poison
+    /// Why it is a dead letter: decode, handle, panic, timeout, emit or poison
     #[arg(long)]
     pub class: Option<String>,
     /// A part of the error's text, in upper or lower case

@@ -61,6 +61,7 @@ impl<W: Worker> Loop<W> {
             FromKafka::Joined(joined) => return self.take_answer(joined, Instant::now()),
             FromKafka::FetchingAgain => self.core.fetching_again(),
             FromKafka::Untrusted(reason) => return self.take_untrusted(&reason),
+            FromKafka::Unreadable(reason) => return self.take_unreadable(&reason),
             FromKafka::Error(e) => return self.take_error(&e),
             FromKafka::Closed => return Some(Exit::Internal),
         }
@@ -140,6 +141,18 @@ impl<W: Worker> Loop<W> {
             "the broker's certificate is not by an authority that we trust: check KAFKA_SSL_CA_LOCATION"
         );
         Some(Exit::Config)
+    }
+
+    /// What cannot be unpacked cannot be dead-lettered either: it stays where it is, for somebody to decide.
+    fn take_unreadable(&self, reason: &str) -> Option<Exit> {
+        error!(
+            topic = self.config.kafka.name(W::NAME),
+            reason,
+            "messages cannot be unpacked: they are damaged, or compressed in a way that this version does not know. They stay in the \
+             topic: deploy a version that does (none, gzip, snappy, lz4 and zstd are known here), or stop the workers and move the \
+             group's offset past them"
+        );
+        Some(Exit::Protocol)
     }
 
     pub(super) fn take_error(&mut self, e: &KafkaError) -> Option<Exit> {

@@ -117,6 +117,7 @@ where
         worker,
         kafka: config.kafka.clone(),
         retry: config.retry,
+        stuck_after: config.stuck_after.unwrap_or(W::STUCK_AFTER),
         clock,
         source: worker::source(W::NAME),
         signature: format!("{}@{}", W::NAME, process.service.version),

@@ -91,6 +91,11 @@ impl ClientContext for Context {
         if reason.contains("certificate verify failed") {
             self.outbox.say(FromKafka::Untrusted(reason.to_owned()));
         }
+        if let Some(RDKafkaErrorCode::NotImplemented | RDKafkaErrorCode::BadCompression | RDKafkaErrorCode::BadMessage) =
+            error.rdkafka_error_code()
+        {
+            self.outbox.say(FromKafka::Unreadable(reason.to_owned()));
+        }
     }
 }
 

@@ -70,6 +70,8 @@ pub(crate) enum FromKafka {
     FetchingAgain,
     /// A broker's certificate is not by an authority that we trust; this is what TLS says.
     Untrusted(String),
+    /// Messages cannot be unpacked, and librdkafka asks for them again and again; this is what it says.
+    Unreadable(String),
     Error(KafkaError),
     Closed,
 }

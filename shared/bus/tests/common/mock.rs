@@ -5,14 +5,14 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bus::GroupProtocol;
+use bus::{GroupProtocol, Worker};
 use messages::topics;
-use runtime::{Env, Exit};
+use runtime::{Env, Exit, Process};
 use testkit::MockKafka;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::{Ground, Step, event};
+use super::{Ground, Scripted, Step, event};
 
 pub const PARTITIONS: i32 = 3;
 
@@ -109,19 +109,29 @@ impl Deref for Mock {
 
 /// A member that goes on until it is told to stop.
 pub struct Member {
+    pub process: Process,
     stop: tokio_util::sync::CancellationToken,
     running: JoinHandle<Exit>,
 }
 
 impl Member {
     pub fn start(mock: &Arc<Mock>, max_in_flight: usize, script: impl Fn(&str, u32) -> Step + Send + Sync + 'static) -> Self {
+        let worker = Scripted {
+            log: mock.log.clone(),
+            script: Arc::new(script),
+        };
+        Self::of(mock, max_in_flight, worker)
+    }
+
+    pub fn of(mock: &Arc<Mock>, max_in_flight: usize, worker: impl Worker) -> Self {
         let (mock, process) = (mock.clone(), mock.process());
         let stop = process.stop.clone();
         let mut config = mock.config();
         config.mode = bus::Mode::Service;
         config.max_in_flight = max_in_flight;
-        let running = tokio::spawn(async move { mock.run_with(&process, &config, script).await });
-        Self { stop, running }
+        let its = process.clone();
+        let running = tokio::spawn(async move { mock.run_worker(&its, &config, worker).await });
+        Self { process, stop, running }
     }
 
     pub fn runs(&self) -> bool {

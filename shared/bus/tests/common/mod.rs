@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
 pub mod mock;
+pub mod raw;
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -37,6 +38,8 @@ pub enum Step {
     Panic,
     Unavailable,
     Reject,
+    /// Done, but its event has this many bytes that cannot be compressed much.
+    Lead(usize),
 }
 
 pub struct Scripted {
@@ -56,6 +59,15 @@ impl Worker for Scripted {
         let outcome = || Emit::from(ctx.caused(&event.envelope, format!("assets/{asset}"), &incomplete(&closed.asset_id)));
         match (self.script)(&asset, ctx.attempt) {
             Step::Do => {}
+            Step::Lead(bytes) => {
+                let mut large = incomplete(&closed.asset_id);
+                let noise = (0..bytes).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect();
+                large.approaches.push(MissingFacts {
+                    approach: messages::facts::Approach::Income,
+                    missing: vec![noise],
+                });
+                return Ok(ctx.caused(&event.envelope, format!("assets/{asset}"), &large).into());
+            }
             Step::DoSlowly(time) => tokio::time::sleep(time).await,
             Step::DoUnlessCancelled(time) => tokio::select! {
                 () = tokio::time::sleep(time) => {}
@@ -200,6 +212,10 @@ impl Ground {
             log: self.log.clone(),
             script: Arc::new(script),
         };
+        self.run_worker(process, config, worker).await
+    }
+
+    pub async fn run_worker(&self, process: &Process, config: &LoopConfig, worker: impl Worker) -> Exit {
         let run = bus::run(process, config, self.ledger.clone(), async { Ok(worker) });
         tokio::time::timeout(Duration::from_secs(60), run)
             .await
@@ -264,4 +280,11 @@ pub async fn until(mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "it did not come about within half a minute");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// The value of a metric without labels of interest, when there is one.
+pub fn metric(process: &Process, name: &str) -> Option<f64> {
+    let text = process.metrics.render().unwrap();
+    let line = text.lines().find(|l| l.starts_with(&format!("{name}{{")))?;
+    line.rsplit(' ').next()?.parse().ok()
 }

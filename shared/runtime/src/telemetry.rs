@@ -12,7 +12,7 @@ pub use about::{Fields, Subject, about};
 use opentelemetry::metrics::{Meter, MeterProvider as _};
 use opentelemetry_otlp::MetricExporter;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::metrics::{Instrument, PeriodicReader, SdkMeterProvider, Stream};
+use opentelemetry_sdk::metrics::{Instrument, InstrumentKind, PeriodicReader, SdkMeterProvider, Stream};
 use serde::Deserialize;
 use tokio::runtime::Handle;
 pub use traces::{Place, Span, Traces};
@@ -122,7 +122,8 @@ impl Metrics {
                 boundaries: SECONDS.to_vec(),
                 record_min_max: false,
             };
-            (i.unit() == "s")
+            // A gauge in seconds stays one: the age of the head of the line, when signatures were made.
+            (i.unit() == "s" && i.kind() == InstrumentKind::Histogram)
                 .then(|| Stream::builder().with_aggregation(buckets).build().ok())
                 .flatten()
         };
@@ -199,5 +200,28 @@ pub(crate) async fn flush(config: &Config, metrics: &Metrics, traces: &Traces) {
     };
     if tokio::time::timeout(LAST_EXPORT, both).await.is_err() {
         tracing::warn!("the collector did not take the last telemetry in time, ending without");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_gauge_in_seconds_is_told_as_it_is_and_a_duration_in_buckets() {
+        let metrics = Metrics::new("test", "1").unwrap();
+        let meter = metrics.meter();
+        let _age = meter
+            .f64_observable_gauge("age")
+            .with_unit("s")
+            .with_callback(|seen| seen.observe(7.5, &[]))
+            .build();
+        meter.f64_histogram("took").with_unit("s").build().record(0.2, &[]);
+        let text = metrics.render().unwrap();
+        let line = |start: &str| text.lines().find(|l| l.starts_with(start)).map(str::to_owned);
+        assert!(line("age_seconds").is_some_and(|l| l.ends_with(" 7.5")), "{text}");
+        assert!(line("took_seconds_bucket").is_some(), "{text}");
     }
 }

@@ -34,7 +34,7 @@ TABLE
 # The same for what only scripts/stack up --with NAME needs; a row is found by the server's name.
 # shellcheck disable=SC2034  # read by scripts/doctor
 declare -A OPTIONAL_REQUIREMENTS=(
-  [clamd]='clamd|1.0|optional: scans documents|clamav-daemon|'
+  [clamd]='clamd|1.0|optional: scans documents; the tests start their own|clamav-daemon|'
   [prometheus]='prometheus|2.30|optional: keeps what the intake measures|prometheus|'
 )
 

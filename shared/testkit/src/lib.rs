@@ -4,6 +4,7 @@
 //! A development dependency: nothing in a worker's binary comes from here.
 
 mod anvil;
+mod clamd;
 mod cleanup;
 mod collector;
 mod ledger;
@@ -17,6 +18,7 @@ mod scaler;
 mod topics;
 
 pub use anvil::{Anvil, Chain};
+pub use clamd::Clamd;
 pub use collector::{Collector, SeenPoint, SeenSpan};
 pub use ledger::{MemoryLedger, assert_keeps_books};
 pub use mock_kafka::{BROKERS, MockError, MockKafka, Request};

@@ -35,7 +35,7 @@ const FOREIGN: [&str; 13] = [
 /// How long a server may take to stop or start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Every server of `scripts/stack`, on free ports, with data of its own; stopped and wiped with the value.
+/// Servers of `scripts/stack`, all of them unless one is asked for, on free ports, with data of its own; stopped and wiped with the value.
 pub struct OwnStack {
     folder: TempDir,
     vars: Vec<(String, String)>,
@@ -46,8 +46,17 @@ impl OwnStack {
     ///
     /// # Panics
     /// When one does not start.
-    #[allow(clippy::expect_used)]
     pub async fn start() -> Self {
+        Self::with(&["up"]).await
+    }
+
+    /// Starts one server alone.
+    pub(crate) async fn of(server: &str) -> Self {
+        Self::with(&["start", server]).await
+    }
+
+    #[allow(clippy::expect_used)]
+    async fn with(args: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the test");
         let mut vars: Vec<(String, String)> = std::env::vars()
             .filter(|(name, _)| !FOREIGN.iter().any(|prefix| name.starts_with(prefix)))
@@ -55,7 +64,7 @@ impl OwnStack {
         vars.push(("STACK_DIR".to_owned(), folder.path().to_string_lossy().into_owned()));
         vars.push(("STACK_PORT_BASE".to_owned(), free_base().to_string()));
         let mut stack = Self { folder, vars };
-        stack.script(&["up"]).await;
+        stack.script(args).await;
         stack.vars = stack.read_env();
         stack
     }
@@ -110,13 +119,13 @@ impl OwnStack {
 
     /// The stack's chain.
     pub(crate) fn chain(&self) -> Chain {
-        Chain::at(self.var("EVM_RPC_URLS"), PathBuf::from(self.var("EVM_MNEMONIC_FILE")))
+        Chain::at(self.var("EVM_RPC_URLS").to_owned(), PathBuf::from(self.var("EVM_MNEMONIC_FILE")))
     }
 
     #[allow(clippy::expect_used)]
-    fn var(&self, name: &str) -> String {
+    pub(crate) fn var(&self, name: &str) -> &str {
         let found = self.vars.iter().rev().find(|(n, _)| n == name);
-        found.map(|(_, value)| value.clone()).expect("scripts/stack env exports it")
+        found.map(|(_, value)| value.as_str()).expect("scripts/stack env exports it")
     }
 
     /// Stops a server in order; its state stays.

@@ -13,6 +13,9 @@ pub enum Error {
     /// No process could be started to read a document, or it was lost.
     #[error("no process reads documents: {0}")]
     NoChild(std::io::Error),
+    /// Malware cannot be looked for.
+    #[error("{0}; nothing goes on unscanned: bring it back, or unset CLAMD_ADDR to go on without scanning")]
+    Scanner(String),
     /// The process that reads documents does not understand us.
     #[error("the reader failed: {0}")]
     Reader(String),
@@ -30,6 +33,7 @@ impl From<Error> for Failure {
             // A refusal, or something not prepared, is mended from outside: the message must not be lost over it.
             Error::Store(StoreError::Unavailable { .. } | StoreError::Refused { .. })
             | Error::NotPrepared
+            | Error::Scanner(_)
             | Error::NoChild(_)
             | Error::Contended => Self::Unavailable(error.into()),
             Error::Store(StoreError::NotFound(_) | StoreError::Conflict(_) | StoreError::Fault { .. })

@@ -60,6 +60,12 @@ pub enum Fetch {
     Rejected(Refusal),
 }
 
+/// The uploaded bytes, or why there are none.
+pub enum Opened {
+    Body(BlobBody),
+    Rejected(Refusal),
+}
+
 /// Why a pass over the bytes was broken off.
 enum Broken {
     Store(StoreError),
@@ -72,19 +78,9 @@ enum Broken {
 /// # Errors
 /// A store's, when it is not about this document.
 pub async fn fetch(blobs: &Blobs, budget: &Budget, tenant: &Tenant, document: &DocumentSubmitted) -> Result<Fetch, Error> {
-    let source = blobs.blob(&document.blob.container, &document.blob.name);
-    let body = match source.get(Some(&document.blob.etag)).await {
-        Ok(body) => body,
-        Err(StoreError::NotFound(_)) => return Ok(Fetch::Rejected(blob_missing())),
-        // Of a blob that is not there the service may say, too, that it is not the wanted version.
-        Err(StoreError::Conflict(_)) => {
-            return match source.info().await {
-                Ok(_) => Ok(Fetch::Rejected(blob_changed())),
-                Err(StoreError::NotFound(_)) => Ok(Fetch::Rejected(blob_missing())),
-                Err(e) => Err(e.into()),
-            };
-        }
-        Err(e) => return Err(e.into()),
+    let body = match open(blobs, document).await? {
+        Opened::Body(body) => body,
+        Opened::Rejected(refusal) => return Ok(Fetch::Rejected(refusal)),
     };
     let stored = stored_name(tenant, &document.sha256);
     let target = blobs.blob(DOCUMENTS, &stored);
@@ -115,16 +111,39 @@ pub async fn fetch(blobs: &Blobs, budget: &Budget, tenant: &Tenant, document: &D
     };
     match verified {
         Ok(true) => Ok(Fetch::Done(pass.finish(stored))),
-        Ok(false) | Err(Broken::TooLong) => {
-            let text = "the bytes that arrived are not the ones that were announced (size or SHA-256): send the document again";
-            Ok(Fetch::Rejected(Refusal::new("digest-mismatch", text)))
-        }
+        Ok(false) | Err(Broken::TooLong) => Ok(Fetch::Rejected(not_as_announced())),
         Err(Broken::Store(StoreError::NotFound(_) | StoreError::Conflict(_))) => Ok(Fetch::Rejected(blob_missing())),
         Err(Broken::Store(e)) => Err(e.into()),
     }
 }
 
-fn blob_missing() -> Refusal {
+/// Opens the uploaded bytes, of the version that was announced.
+///
+/// # Errors
+/// A store's, when it is not about this document.
+pub async fn open(blobs: &Blobs, document: &DocumentSubmitted) -> Result<Opened, StoreError> {
+    let source = blobs.blob(&document.blob.container, &document.blob.name);
+    match source.get(Some(&document.blob.etag)).await {
+        Ok(body) => Ok(Opened::Body(body)),
+        Err(StoreError::NotFound(_)) => Ok(Opened::Rejected(blob_missing())),
+        // Of a blob that is not there the service may say, too, that it is not the wanted version.
+        Err(StoreError::Conflict(_)) => match source.info().await {
+            Ok(_) => Ok(Opened::Rejected(blob_changed())),
+            Err(StoreError::NotFound(_)) => Ok(Opened::Rejected(blob_missing())),
+            Err(e) => Err(e),
+        },
+        Err(e) => Err(e),
+    }
+}
+
+/// The bytes are other ones than the event says.
+pub fn not_as_announced() -> Refusal {
+    let text = "the bytes that arrived are not the ones that were announced (size or SHA-256): send the document again";
+    Refusal::new("digest-mismatch", text)
+}
+
+/// The bytes are not where they were.
+pub fn blob_missing() -> Refusal {
     let text = "the uploaded bytes are not there any more: send the document again";
     Refusal::new("blob-missing", text)
 }

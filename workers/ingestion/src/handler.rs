@@ -2,9 +2,10 @@
 
 use bus::{Burial, Context, Emit, Failure, Worker};
 use messages::{AssetKey, DocumentSubmitted, DossierClosed, Envelope, Event, IngestionPayload};
+use opentelemetry::metrics::Meter;
 use stores::records::{DocumentRecord, DocumentState};
 use stores::{Blobs, Cache, Mongo};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::child::Readers;
 use crate::conclude::{Conclusion, conclude};
@@ -12,6 +13,7 @@ use crate::documents::{self, MAX_DOCUMENTS};
 use crate::error::Error;
 use crate::fetch::{Budget, Content, Fetch, fetch};
 use crate::read::{Reading, Refusal};
+use crate::scan::{Patience, Scanned, Scanner};
 use crate::sniff::{Detected, disagreement};
 use crate::{Config, close};
 
@@ -24,6 +26,7 @@ pub struct Handler {
     cache: Cache,
     budget: Budget,
     readers: Readers,
+    scanner: Option<Scanner>,
 }
 
 impl Handler {
@@ -31,23 +34,32 @@ impl Handler {
     ///
     /// # Errors
     /// When an address is malformed.
-    pub async fn connect(config: &Config) -> anyhow::Result<Self> {
+    pub async fn connect(config: &Config, meter: Meter) -> anyhow::Result<Self> {
         let mongo = Mongo::new(&config.mongo).await?;
+        let scanner = config
+            .clamd
+            .as_ref()
+            .map(|clamd| Scanner::new(clamd.as_str(), Patience::default(), &meter));
+        if scanner.is_none() {
+            warn!("CLAMD_ADDR is not set: documents are not scanned for malware");
+        }
         Ok(Self::new(
             mongo,
             Blobs::new(&config.blob)?,
             Cache::new(&config.cache)?,
             Readers::default(),
+            scanner,
         ))
     }
 
-    pub fn new(mongo: Mongo, blobs: Blobs, cache: Cache, readers: Readers) -> Self {
+    pub fn new(mongo: Mongo, blobs: Blobs, cache: Cache, readers: Readers, scanner: Option<Scanner>) -> Self {
         Self {
             mongo,
             blobs,
             cache,
             budget: Budget::default(),
             readers,
+            scanner,
         }
     }
 
@@ -78,16 +90,9 @@ impl Handler {
             // No record: an asset's records are what is bounded here.
             return Ok(documents::record(before, envelope, document, (None, None), conclusion, ctx));
         }
-        let (found, conclusion) = match fetch(&self.blobs, &self.budget, &envelope.tenant, document).await? {
-            Fetch::Rejected(refusal) => ((None, None), Conclusion::without_facts(DocumentState::Rejected, refusal)),
-            Fetch::Done(fetched) => {
-                let reading = self.reading(&fetched.detected, fetched.content).await?;
-                let mut conclusion = conclude(reading);
-                conclusion
-                    .notes
-                    .extend(disagreement(document.declared_type.as_deref(), &fetched.detected));
-                ((Some(fetched.detected.media_type), Some(fetched.stored)), conclusion)
-            }
+        let (found, conclusion) = match self.scanned(document).await? {
+            Some(refused) => ((None, None), refused),
+            None => self.taken_in(envelope, document).await?,
         };
         let record = documents::record(before, envelope, document, found, conclusion, ctx);
         documents::write(&self.mongo, &record).await?;
@@ -101,6 +106,34 @@ impl Handler {
             "document settled"
         );
         Ok(record)
+    }
+
+    /// What the scanner makes of the document, when it does not let it through.
+    async fn scanned(&self, document: &DocumentSubmitted) -> Result<Option<Conclusion>, Error> {
+        let Some(scanner) = &self.scanner else { return Ok(None) };
+        Ok(match scanner.scan(&self.blobs, document).await? {
+            Scanned::Clean => None,
+            Scanned::Quarantined(refusal) => Some(Conclusion::without_facts(DocumentState::Quarantined, refusal)),
+            Scanned::Rejected(refusal) => Some(Conclusion::without_facts(DocumentState::Rejected, refusal)),
+        })
+    }
+
+    /// Stores the document and reads it: its type, where it is stored, and what it says.
+    async fn taken_in(
+        &self,
+        envelope: &Envelope,
+        document: &DocumentSubmitted,
+    ) -> Result<((Option<String>, Option<String>), Conclusion), Error> {
+        let fetched = match fetch(&self.blobs, &self.budget, &envelope.tenant, document).await? {
+            Fetch::Rejected(refusal) => return Ok(((None, None), Conclusion::without_facts(DocumentState::Rejected, refusal))),
+            Fetch::Done(fetched) => fetched,
+        };
+        let reading = self.reading(&fetched.detected, fetched.content).await?;
+        let mut conclusion = conclude(reading);
+        conclusion
+            .notes
+            .extend(disagreement(document.declared_type.as_deref(), &fetched.detected));
+        Ok(((Some(fetched.detected.media_type), Some(fetched.stored)), conclusion))
     }
 
     /// Reads a document where it can do no harm.

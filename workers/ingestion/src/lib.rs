@@ -18,6 +18,7 @@ pub mod inspect;
 mod missing;
 mod prepare;
 mod read;
+mod scan;
 mod sniff;
 
 pub use assemble::{Assembly, Dossier, Stated};
@@ -29,4 +30,5 @@ pub use handler::{Handler, NAME};
 pub use missing::missing;
 pub use prepare::prepare;
 pub use read::{Facts, Found, Reading, Refusal, read};
+pub use scan::{Patience, Scanner};
 pub use sniff::{Detected, Kind, detect};

@@ -67,6 +67,12 @@ fn main() -> ExitCode {
             return Ok(Exit::Drained);
         }
         let config: Config = process.load()?;
-        bus::run(&process, &config.run, RedisLedger::new(&config.cache)?, Handler::connect(&config)).await
+        bus::run(
+            &process,
+            &config.run,
+            RedisLedger::new(&config.cache)?,
+            Handler::connect(&config, process.metrics.meter()),
+        )
+        .await
     })
 }

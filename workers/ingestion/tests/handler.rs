@@ -53,7 +53,7 @@ impl World {
         ingestion::prepare(&config).await.unwrap();
         let (mongo, blobs, cache) = (corner.mongo().await, corner.blobs(), corner.cache());
         Self {
-            handler: Handler::new(mongo.clone(), blobs.clone(), cache.clone(), readers()),
+            handler: Handler::new(mongo.clone(), blobs.clone(), cache.clone(), readers(), None),
             mongo,
             blobs,
             cache,
@@ -457,7 +457,7 @@ async fn two_that_close_one_dossier_at_a_time_get_a_version_each() {
 async fn a_database_out_of_reach_is_reported_in_time_and_nothing_is_lost() {
     let mut corner = Corner::new();
     corner.set("MONGODB_URI", "mongodb://127.0.0.1:1/?directConnection=true");
-    let handler = Handler::new(corner.mongo().await, corner.blobs(), corner.cache(), readers());
+    let handler = Handler::new(corner.mongo().await, corner.blobs(), corner.cache(), readers(), None);
     let world = World::new().await;
     let event = world.upload(FICHA, None).await;
     let start = Instant::now();
@@ -479,7 +479,7 @@ async fn containers_that_were_not_prepared_are_waited_for() {
     let stream = futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(FICHA))]);
     let (info, _) = blobs.blob("inbox", &name).put(stream, PutOptions::default()).await.unwrap();
     submitted_mut(&mut event).blob.etag = info.etag;
-    let handler = Handler::new(world.mongo.clone(), blobs, world.cache.clone(), readers());
+    let handler = Handler::new(world.mongo.clone(), blobs, world.cache.clone(), readers(), None);
     let result = handler.handle(&event, &world.ctx).await;
     let Err(Failure::Unavailable(error)) = result else {
         panic!("{result:?}")

@@ -129,6 +129,74 @@ fn xlsx_of_many_strings() -> Vec<u8> {
     workbook("<row r=\"1\"><c r=\"A1\"><v>1</v></c></row>", &[("xl/sharedStrings.xml", &strings)])
 }
 
+/// A workbook that is all shared strings, none of which a cell uses.
+fn xlsx_of_real_strings() -> Vec<u8> {
+    let mut strings = "<?xml version=\"1.0\"?><sst xmlns=\"http://schemas.openxmlformats.org/spreadsheetml/2006/main\">".to_owned();
+    for n in 0..200_000 {
+        // Not all alike, else it is a bomb by what it packs to.
+        strings.push_str(&format!("<si><t>{:x}</t></si>", n * 2_654_435_761u64));
+    }
+    strings.push_str("</sst>");
+    let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
+    let sheet = "<worksheet><sheetData><row r=\"1\"><c r=\"A1\"><v>1</v></c></row></sheetData></worksheet>";
+    let parts = [("xl/worksheets/sheet1.xml", sheet), ("xl/sharedStrings.xml", strings.as_str())];
+    for (name, text) in XLSX_PARTS.into_iter().chain(parts) {
+        writer.start_file(name, options).unwrap();
+        writer.write_all(text.as_bytes()).unwrap();
+    }
+    writer.finish().unwrap().into_inner()
+}
+
+/// A name that becomes ten to the power of nine when it is written out, where a cell's text is looked up.
+fn xlsx_of_entities() -> Vec<u8> {
+    let mut entities = "<!ENTITY a0 \"ja\">".to_owned();
+    for n in 1..10 {
+        entities.push_str(&format!("<!ENTITY a{n} \"{}\">", format!("&a{};", n - 1).repeat(10)));
+    }
+    let strings = format!(
+        "<?xml version=\"1.0\"?><!DOCTYPE sst [{entities}]><sst xmlns=\"http://schemas.openxmlformats.org/spreadsheetml/2006/main\"><si><t>&a9;</t></si></sst>"
+    );
+    workbook(
+        "<row r=\"1\"><c r=\"A1\" t=\"s\"><v>0</v></c></row>",
+        &[("xl/sharedStrings.xml", &strings), ("../../../../tmp/escaped", "x")],
+    )
+}
+
+/// A page tree that is a path, deeper than any stack.
+fn pdf_of_a_deep_tree() -> Vec<u8> {
+    const DEPTH: usize = 50_000;
+    let mut objects = vec![b"<< /Type /Catalog /Pages 2 0 R >>".to_vec()];
+    for number in 2..DEPTH {
+        objects.push(format!("<< /Type /Pages /Count 1 /Parent {} 0 R /Kids [{} 0 R] >>", number - 1, number + 1).into_bytes());
+    }
+    objects.push(b"<< /Type /Page /Resources << >> >>".to_vec());
+    pdf(&objects)
+}
+
+/// A table of objects whose predecessor is itself.
+fn pdf_before_itself() -> Vec<u8> {
+    let whole = pdf(&[
+        b"<< /Type /Catalog /Pages 2 0 R >>".to_vec(),
+        b"<< /Type /Pages /Kids [] /Count 0 >>".to_vec(),
+    ]);
+    let text = String::from_utf8_lossy(&whole).into_owned();
+    let table = text.rfind("xref\n0").unwrap();
+    // The bytes of the mark in the second line are no text; the offsets count them.
+    let table = whole.len() - (text.len() - table);
+    let end = b"/Root 1 0 R >>";
+    let at = whole.windows(end.len()).rposition(|w| w == end).unwrap();
+    let previous = format!("/Root 1 0 R /Prev {table} >>").into_bytes();
+    [&whole[..at], &previous, &whole[at + end.len()..]].concat()
+}
+
+/// A table of two lines, the second of which does not end.
+fn csv_of_one_line(size: usize) -> Vec<u8> {
+    let mut text = b"campo;valor\n".to_vec();
+    text.resize(size, b'x');
+    text
+}
+
 /// The documents, with the states and codes that they may end in.
 fn hostile() -> Vec<(&'static str, Vec<u8>, DocumentState, &'static [&'static str])> {
     use DocumentState::{Ingested, Partial, Quarantined, Rejected};
@@ -160,6 +228,28 @@ fn hostile() -> Vec<(&'static str, Vec<u8>, DocumentState, &'static [&'static st
         ("half a PDF", deed[..deed.len() / 2].to_vec(), Rejected, &["malformed"]),
         ("half a workbook", roll[..roll.len() / 2].to_vec(), Rejected, &["malformed"]),
         ("an archive in archives", zip_in_zip(), Partial, &["archive"]),
+        (
+            "a hundred MB in one line",
+            csv_of_one_line(100 * MIB),
+            Rejected,
+            &["too-large-to-read"],
+        ),
+        (
+            "a line as long as a table may be",
+            csv_of_one_line(63 * MIB),
+            Rejected,
+            &["too-large-to-read"],
+        ),
+        (
+            "lists in lists",
+            [vec![b'['; 3 * MIB], vec![b']'; 3 * MIB]].concat(),
+            Rejected,
+            &["too-large-to-read"],
+        ),
+        ("two hundred thousand strings", xlsx_of_real_strings(), Partial, &["not-recognised"]),
+        ("entities in entities", xlsx_of_entities(), Rejected, &["malformed"]),
+        ("a page tree deeper than the stack", pdf_of_a_deep_tree(), Partial, &["no-text"]),
+        ("a PDF before itself", pdf_before_itself(), Rejected, &["malformed"]),
         // Sent under the name of a PDF: the bytes decide.
         ("a table called PDF", std::fs::read(example("testigos.csv")).unwrap(), Ingested, &[]),
     ]
@@ -177,7 +267,8 @@ async fn a_hostile_set_gets_its_verdicts_and_harms_nobody() {
     let mut bad = Vec::new();
     let mut good = Vec::new();
     for (name, bytes, state, codes) in hostile {
-        bad.push((name, sender.send(bytes, "documento.pdf").await, state, codes));
+        // The name is a client's word, and leads nowhere.
+        bad.push((name, sender.send(bytes, "../../../../tmp/documento.pdf").await, state, codes));
         for file in ["nota-simple.pdf", "rentas.xlsx"] {
             good.push(sender.send(std::fs::read(example(file)).unwrap(), file).await);
         }
@@ -204,7 +295,11 @@ async fn a_hostile_set_gets_its_verdicts_and_harms_nobody() {
         let code = record.reason.as_ref().map(|r| r.code.clone());
         assert_eq!(record.state, *state, "{name}: {:?}", record.reason);
         assert!(code.is_none_or(|c| codes.contains(&c.as_str())), "{name}: {:?}", record.reason);
-        assert!(record.stored.is_some(), "{name}: its bytes are kept");
+        let stored = record.stored.unwrap_or_default();
+        assert!(
+            stored.starts_with(&format!("{}/sha256/", sender.asset.tenant)) && !stored.contains(".."),
+            "{name}: its bytes are kept: {stored}"
+        );
     }
     for id in good {
         let record = record(id).await;
@@ -212,8 +307,9 @@ async fn a_hostile_set_gets_its_verdicts_and_harms_nobody() {
     }
     let outcomes = corner.events(messages::topics::ASSET_EVENTS).await;
     let quarantined = outcomes.iter().filter(|e| e.envelope().event_type == DocumentQuarantined::TYPE);
-    assert_eq!(quarantined.count(), 3);
-    assert_eq!(outcomes.len(), 33, "an outcome for every document, and one only");
+    let set_aside = bad.iter().filter(|(_, _, state, _)| *state == DocumentState::Quarantined);
+    assert_eq!(quarantined.count(), set_aside.count());
+    assert_eq!(outcomes.len(), 3 * bad.len(), "an outcome for every document, and one only");
     assert!(corner.events(&messages::topics::dead(messages::topics::INGESTION)).await.is_empty());
     assert!(started.elapsed() < Duration::from_secs(110));
 }

@@ -66,7 +66,7 @@ resource "azurerm_firewall_policy_rule_collection_group" "this" {
     rule {
       name              = "hosts"
       source_addresses  = [local.cidrs.aks]
-      destination_fqdns = concat(["login.microsoftonline.com"], var.firewall_allowed_hosts)
+      destination_fqdns = concat(["login.microsoftonline.com", "database.clamav.net"], var.firewall_allowed_hosts)
       protocols {
         type = "Https"
         port = 443

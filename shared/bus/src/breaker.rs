@@ -94,7 +94,8 @@ impl Tally {
         (self.seen >= SHARE_TO).then_some(Self {
             run: self.run,
             dead: self.dead / 2,
-            seen: self.seen / 2,
+            // Rounded up, so that half is not made more than half.
+            seen: self.seen.div_ceil(2),
         })
     }
 

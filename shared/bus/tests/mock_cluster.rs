@@ -296,8 +296,11 @@ async fn a_partition_that_goes_while_its_commit_is_on_the_way_blocks_nobody() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn handlers_that_block_every_thread_hold_up_neither_polling_nor_the_group() {
     let mock = filled(Consumer, 40).await;
+    let begun = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&begun);
     // Longer than a revocation waits for the loop, so that the thread has to go on without its answer.
-    let block = |_: &str, _| {
+    let block = move |_: &str, _| {
+        counted.fetch_add(1, Ordering::Relaxed);
         std::thread::sleep(Duration::from_secs(4));
         Step::Do
     };
@@ -310,7 +313,8 @@ async fn handlers_that_block_every_thread_hold_up_neither_polling_nor_the_group(
         let _inside = elsewhere.enter();
         Member::start(&mock, 2, block)
     };
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Both of its threads.
+    until(|| begun.load(Ordering::Relaxed) >= 2).await;
     let guest = Member::start(&mock, 8, |_, _| Step::Do);
     until(|| mock.effects().len() > 5).await;
     assert!(blocked.runs());

@@ -1,7 +1,9 @@
 //! One attempt at a batch: decode, handle, publish what it led to, and say what became of each message.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures::stream::FuturesUnordered;
@@ -112,11 +114,33 @@ impl<W: Worker> Attempts<W> {
     /// Handles batches side by side; tells of those together that are ready together.
     pub async fn run_all(self: Arc<Self>, work: Vec<Work>, finished: UnboundedSender<Vec<Finished>>) {
         let together = work.len();
-        let flying: FuturesUnordered<_> = work.into_iter().map(|work| self.run(work)).collect();
+        // When the loop has ended, nobody waits for the result, and the message stays uncommitted.
+        let tell = |results: Vec<Finished>| drop(finished.send(results));
+        let mut at_once = Vec::with_capacity(together);
+        let flying = FuturesUnordered::new();
+        let mut used = None;
+        for work in work {
+            let attempt = self.run(work);
+            let mut attempt = match used.take() {
+                Some(room) => refilled(room, attempt),
+                None => Box::pin(attempt),
+            };
+            // A handler that waits for nothing is done with this, and its room is the next one's.
+            match futures::poll!(attempt.as_mut()) {
+                Poll::Ready(results) => {
+                    at_once.extend(results);
+                    used = Some(attempt);
+                }
+                Poll::Pending => flying.push(attempt),
+            }
+        }
+        drop(used);
+        if !at_once.is_empty() {
+            tell(at_once);
+        }
         let mut ready = flying.ready_chunks(together);
         while let Some(results) = ready.next().await {
-            // When the loop has ended, nobody waits for the result, and the message stays uncommitted.
-            drop(finished.send(results.into_iter().flatten().collect()));
+            tell(results.into_iter().flatten().collect());
         }
     }
 
@@ -195,9 +219,9 @@ impl<W: Worker> Attempts<W> {
                 KeyValue::new("messaging.operation.type", "process"),
                 KeyValue::new("messaging.operation.name", "process"),
                 KeyValue::new("messaging.destination.name", topic.clone()),
-                KeyValue::new("messaging.destination.partition.id", record.partition.to_string()),
+                KeyValue::new("messaging.destination.partition.id", record.partition().to_string()),
                 KeyValue::new("messaging.consumer.group.name", topic.clone()),
-                KeyValue::new("messaging.kafka.offset", record.offset),
+                KeyValue::new("messaging.kafka.offset", record.offset()),
                 KeyValue::new("messaging.message.id", envelope.id.to_string()),
                 KeyValue::new("cloudevents.event_type", envelope.event_type.clone()),
                 KeyValue::new("libertum.attempt", i64::from(item.attempts)),
@@ -215,8 +239,12 @@ impl<W: Worker> Attempts<W> {
             since: begun,
         });
         let handling = AssertUnwindSafe(self.worker.handle_batch(events, ctx)).catch_unwind();
-        // Dropped when its time is up, which is no more than a kill would do to it.
-        let results = tokio::time::timeout(self.stuck_after, handling).await;
+        let mut handling = pin!(handling);
+        let results = match futures::poll!(handling.as_mut()) {
+            Poll::Ready(results) => Ok(results),
+            // Dropped when its time is up, which is no more than a kill would do to it.
+            Poll::Pending => tokio::time::timeout(self.stuck_after.saturating_sub(begun.elapsed()), handling).await,
+        };
         self.meters.processed(begun.elapsed());
         match results {
             Err(_) => events.iter().map(|_| Attempted::TimedOut(self.stuck_after)).collect(),
@@ -404,16 +432,22 @@ impl<W: Worker> Attempts<W> {
     }
 }
 
+/// A future that has ended gives its room to another.
+fn refilled<F>(mut room: Pin<Box<F>>, future: F) -> Pin<Box<F>> {
+    room.set(future);
+    room
+}
+
 fn is_too_large(e: &anyhow::Error) -> bool {
     e.downcast_ref::<SendError>().is_some_and(SendError::is_too_large)
 }
 
 pub(crate) fn decode<P: Payload>(record: &Record) -> Result<Event<P>, String> {
-    if !record.readable {
+    if !record.is_readable() {
         return Err("the name of a header is not text".to_owned());
     }
     let headers = record.headers().ok_or("the message has no headers")?;
-    let envelope = Envelope::from_headers(|name| headers.get(name)).map_err(|e| e.to_string())?;
+    let envelope = Envelope::from_headers(headers).map_err(|e| e.to_string())?;
     let value = record.value().ok_or("the message has no value")?;
     let payload = P::decode(&envelope.event_type, value).map_err(|e| e.to_string())?;
     Ok(Event { envelope, payload })

@@ -57,14 +57,14 @@ pub(crate) struct Letter<'a> {
 /// Writes a message to its dead-letter topic and waits for the acknowledgement.
 pub(crate) async fn write(producer: &Producer, kafka: &KafkaConfig, letter: &Letter<'_>) -> Result<(), SendError> {
     let Letter { topic, record, burial, .. } = letter;
-    let written = match record.timestamp {
+    let written = match record.timestamp() {
         KafkaTimestamp::CreateTime(ms) | KafkaTimestamp::LogAppendTime(ms) => ms.to_string(),
         KafkaTimestamp::NotAvailable => String::new(),
     };
     let added = [
         (header::TOPIC, kafka.name(topic)),
-        (header::PARTITION, record.partition.to_string()),
-        (header::OFFSET, record.offset.to_string()),
+        (header::PARTITION, record.partition().to_string()),
+        (header::OFFSET, record.offset().to_string()),
         (header::TIMESTAMP, written),
         (header::ATTEMPTS, burial.attempts.to_string()),
         (header::ERROR, cut(&burial.error)),

@@ -145,7 +145,7 @@ pub(crate) fn decide(outcome: Attempted, attempt: u32, failures: u32, policy: &R
             let text = format!("the handler did not return within {} s (STUCK_SECONDS)", bound.as_secs());
             again(DeadClass::Timeout, text, failures, policy, random)
         }
-        // Brokers measure what travels together, so that a neighbour may be the one that is too large: hence again.
+        // The topic may take it by then: somebody has raised its limit, or the handler leads to less.
         Attempted::TooLarge(text) => again(DeadClass::Emit, text, failures, policy, random),
         Attempted::Deadly(deaths) => Fate::Bury(Burial {
             class: DeadClass::Poison,

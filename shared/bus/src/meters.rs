@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{AsyncInstrument, Histogram};
+use opentelemetry::metrics::{AsyncInstrument, BoundHistogram, Histogram};
 use runtime::{Process, Tally};
 
 use crate::source::Weights;
@@ -49,7 +49,7 @@ pub(crate) struct Meters {
     now: Arc<Now>,
     began: Instant,
     labels: Arc<[KeyValue]>,
-    process: Histogram<f64>,
+    process: BoundHistogram<f64>,
     cold_start: Histogram<f64>,
 }
 
@@ -64,16 +64,18 @@ impl Meters {
             KeyValue::new("messaging.destination.name", topic.to_owned()),
             KeyValue::new("messaging.consumer.group.name", topic.to_owned()),
         ]);
+        let seconds = m
+            .f64_histogram("messaging.process.duration")
+            .with_unit("s")
+            .with_description("seconds that a handler took, successful or not")
+            .build()
+            .bind(&labels);
         let meters = Self {
             tally: process.tally.clone(),
             now: Arc::default(),
             began: Instant::now(),
             labels,
-            process: m
-                .f64_histogram("messaging.process.duration")
-                .with_unit("s")
-                .with_description("seconds that a handler took, successful or not")
-                .build(),
+            process: seconds,
             cold_start: m
                 .f64_histogram("libertum.worker.cold_start")
                 .with_unit("s")
@@ -219,7 +221,7 @@ impl Meters {
     }
 
     pub fn processed(&self, took: Duration) {
-        self.process.record(took.as_secs_f64(), &self.labels);
+        self.process.record(took.as_secs_f64());
     }
 
     pub fn fate(&self, fate: Counted) {

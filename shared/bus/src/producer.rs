@@ -1,11 +1,12 @@
 //! One way to put an event on Kafka: idempotent, acknowledged by all in-sync replicas, bounded in time.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use messages::{Outgoing, TraceParent};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
+use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -65,6 +66,9 @@ impl ClientContext for Said {
 #[derive(Clone)]
 pub struct Producer {
     inner: FutureProducer<Said>,
+    config: ClientConfig,
+    /// Sends nothing together with anything else; made when it is first needed.
+    alone: Arc<OnceLock<FutureProducer<Said>>>,
     prefix: Arc<str>,
     traces: Traces,
 }
@@ -86,6 +90,8 @@ impl Producer {
             .set("queue.buffering.max.kbytes", "65536");
         Ok(Self {
             inner: c.create_with_context(Said)?,
+            config: c,
+            alone: Arc::default(),
             prefix: config.topic_prefix.as_str().into(),
             traces: Traces::default(),
         })
@@ -145,18 +151,42 @@ impl Producer {
     /// # Errors
     /// As [`Producer::send`].
     pub async fn send_record(&self, record: FutureRecord<'_, [u8], [u8]>) -> Result<Placed, SendError> {
-        let topic = record.topic.to_owned();
-        match self.inner.send(record, QUEUE).await {
-            Ok(delivery) => Ok(Placed {
-                partition: delivery.partition,
-                offset: delivery.offset,
-            }),
-            Err((source, unsent)) => Err(SendError {
-                topic,
-                bytes: size(&unsent),
-                source,
-            }),
+        let (topic, partition) = (record.topic.to_owned(), record.partition);
+        let failed = |(source, unsent)| SendError {
+            topic: topic.clone(),
+            bytes: size(&unsent),
+            source,
+        };
+        let sent = match self.inner.send(record, QUEUE).await {
+            Err((source, unsent)) if is_too_large(&source) => {
+                // Brokers measure what travels together: it may have been a neighbour that was too large.
+                let record = FutureRecord {
+                    topic: &topic,
+                    partition,
+                    payload: unsent.payload(),
+                    key: unsent.key(),
+                    timestamp: None,
+                    headers: unsent.headers().cloned(),
+                };
+                match self.alone() {
+                    Ok(alone) => alone.send(record, QUEUE).await,
+                    Err(source) => return Err(failed((source, unsent))),
+                }
+            }
+            sent => sent,
+        };
+        sent.map_err(failed).map(|delivery| Placed {
+            partition: delivery.partition,
+            offset: delivery.offset,
+        })
+    }
+
+    fn alone(&self) -> Result<&FutureProducer<Said>, KafkaError> {
+        if let Some(made) = self.alone.get() {
+            return Ok(made);
         }
+        let made = self.config.clone().set("batch.num.messages", "1").create_with_context(Said)?;
+        Ok(self.alone.get_or_init(|| made))
     }
 
     /// Waits until everything sent so far is acknowledged or has failed. Blocks: not for an async task.
@@ -166,6 +196,13 @@ impl Producer {
     pub fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
         self.inner.flush(timeout)
     }
+}
+
+fn is_too_large(e: &KafkaError) -> bool {
+    matches!(
+        e.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::MessageBatchTooLarge)
+    )
 }
 
 /// The bytes of key, value and headers.
@@ -191,10 +228,7 @@ impl SendError {
 
     /// Whether the topic, or the producer, takes nothing of this size.
     pub fn is_too_large(&self) -> bool {
-        matches!(
-            self.source.rdkafka_error_code(),
-            Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::MessageBatchTooLarge)
-        )
+        is_too_large(&self.source)
     }
 
     fn advice(&self) -> String {

@@ -41,7 +41,8 @@ impl Seen {
     /// # Panics
     /// When the headers are not an envelope.
     pub fn envelope(&self) -> Envelope {
-        match Envelope::from_headers(|name| self.header(name).map(str::as_bytes)) {
+        let headers = self.headers.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes())));
+        match Envelope::from_headers(headers) {
             Ok(envelope) => envelope,
             Err(e) => panic!("{e}: {:?}", self.headers),
         }

@@ -88,7 +88,7 @@ impl<'k> Desk<'k> {
         let event: Event<RedrivePayload> = decode(record).map_err(|e| {
             anyhow!(
                 "offset {} of topic {} cannot be read: {e}; if a newer version wrote it, use that one",
-                record.offset,
+                record.offset(),
                 topics::REDRIVES
             )
         })?;
@@ -130,7 +130,7 @@ impl<'k> Desk<'k> {
             if let Some((claim, letter)) = sender(&record)
                 && wanted.get(&claim).is_some_and(|letters| letters.contains(&letter))
             {
-                let Record { partition, offset, .. } = record;
+                let (partition, offset) = (record.partition(), record.offset());
                 found.entry(claim).or_default().push(PutBack { letter, partition, offset });
             }
         }

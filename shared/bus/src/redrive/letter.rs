@@ -76,8 +76,8 @@ impl Letter {
         let redriven = before.iter().find(|(n, _)| *n == header::COUNT);
         Ok(Self {
             own,
-            offset: record.offset,
-            written_ms: millis(record.timestamp),
+            offset: record.offset(),
+            written_ms: millis(record.timestamp()),
             topic: place(dead::header::TOPIC)?.to_owned(),
             partition: i32::try_from(number(dead::header::PARTITION)?).map_err(|e| e.to_string())?,
             at: number(dead::header::OFFSET)?,

@@ -121,12 +121,12 @@ impl Log {
                 return Err(self.silent(STALL));
             }
             if let Some(record) = self.poll()?
-                && let Some(to) = self.open.get(&record.partition).copied()
+                && let Some(to) = self.open.get(&record.partition()).copied()
             {
-                if record.offset + 1 >= to {
-                    self.open.remove(&record.partition);
+                if record.offset() + 1 >= to {
+                    self.open.remove(&record.partition());
                 }
-                if record.offset < to {
+                if record.offset() < to {
                     return Ok(Some(record));
                 }
             }
@@ -151,7 +151,7 @@ impl Log {
     fn poll(&mut self) -> anyhow::Result<Option<Record>> {
         match self.consumer.poll(POLL) {
             None => Ok(None),
-            Some(Ok(message)) => Ok(Some(Record::alone(&message))),
+            Some(Ok(message)) => Ok(Record::alone(&message)),
             // Retention, or a transaction's marker, may have taken the last offset before the end.
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 self.open.remove(&partition);

@@ -186,7 +186,7 @@ impl Run<'_, '_, '_> {
         let limit = self.args.limit.unwrap_or(usize::MAX);
         while self.tally.going < limit && self.tally.unknown == 0 && !stop.is_cancelled() {
             let Some(record) = letters.next()? else { break };
-            let read = record.offset + 1 - all.from;
+            let read = record.offset() + 1 - all.from;
             match Letter::read(record) {
                 Ok(letter) if self.args.filter.takes(&letter) => self.letter(letter)?,
                 Ok(_) => {}

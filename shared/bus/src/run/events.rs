@@ -79,8 +79,8 @@ impl<W: Worker> Loop<W> {
         // A message without a key waits for nobody: its offset is its lane.
         let lane = record
             .key()
-            .map_or_else(|| self.hasher.hash_one(record.offset), |key| self.hasher.hash_one(key));
-        let (partition, offset) = (record.partition, record.offset);
+            .map_or_else(|| self.hasher.hash_one(record.offset()), |key| self.hasher.hash_one(key));
+        let (partition, offset) = (record.partition(), record.offset());
         self.core.record(partition, offset, lane, Held::new(record));
         self.watch_record(partition, offset);
     }

@@ -110,7 +110,8 @@ impl Source {
     ) -> anyhow::Result<Self> {
         let kafka = &config.kafka;
         let topic = kafka.name(worker);
-        let outbox = Arc::new(Outbox::new(events));
+        let held = Arc::new(Weights::default());
+        let outbox = Arc::new(Outbox::new(events, held.clone()));
         let context = Context {
             outbox: outbox.clone(),
             topic: topic.clone(),
@@ -121,7 +122,6 @@ impl Source {
         };
         let consumer: BaseConsumer<Context> = kafka.consumer(worker, config.mode).create_with_context(context)?;
         let (commands, inbox) = mpsc::channel();
-        let held = Arc::new(Weights::default());
         let thread = Thread {
             consumer,
             topic,
@@ -134,7 +134,6 @@ impl Source {
             stopped: false,
             awaits_answer: false,
             group_protocol: kafka.group_protocol,
-            scratch: Vec::new(),
             pulse,
         };
         let thread = thread::Builder::new().name("kafka".to_owned()).spawn(move || thread.run())?;
@@ -169,8 +168,6 @@ struct Thread {
     /// The group has been asked to take this member, by the protocol in which every answer counts.
     awaits_answer: bool,
     group_protocol: GroupProtocol,
-    /// Where a message's parts are joined.
-    scratch: Vec<u8>,
     pulse: Pulse,
 }
 
@@ -223,7 +220,7 @@ impl Thread {
         loop {
             match self.consumer.poll(Duration::ZERO) {
                 Some(Ok(message)) => {
-                    if self.outbox.add(Record::new(&message, &mut self.scratch, &self.held)) {
+                    if self.outbox.add(&message) {
                         break;
                     }
                 }

@@ -1,11 +1,13 @@
 //! The one way from the thread, and the callbacks that run on it, to the loop.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rdkafka::message::{BorrowedMessage, Message as _};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::FromKafka;
+use super::record::{Copier, Record, Weights};
 use super::tails::Tails;
-use super::{FromKafka, Record};
 
 /// So many messages go to the loop together: a wake-up costs as much as handling some of them.
 const MESSAGES: usize = 128;
@@ -18,35 +20,48 @@ pub(super) struct Outbox {
     events: UnboundedSender<FromKafka>,
 }
 
-#[derive(Default)]
 struct Batch {
+    copier: Copier,
     records: Vec<Record>,
+    /// Messages since the last were sent, and their bytes.
+    messages: usize,
     bytes: usize,
     tails: Tails,
 }
 
 impl Outbox {
-    pub fn new(events: UnboundedSender<FromKafka>) -> Self {
+    /// What it holds, and what it has handed over until it is let go, counts among `held`.
+    pub fn new(events: UnboundedSender<FromKafka>, held: Arc<Weights>) -> Self {
+        let batch = Batch {
+            copier: Copier::new(held),
+            records: Vec::new(),
+            messages: 0,
+            bytes: 0,
+            tails: Tails::default(),
+        };
         Self {
-            batch: Mutex::default(),
+            batch: Mutex::new(batch),
             events,
         }
     }
 
     /// Adds a message to those that go next; `true` when it is time for them to.
-    pub fn add(&self, record: Record) -> bool {
+    pub fn add(&self, message: &BorrowedMessage<'_>) -> bool {
         let mut batch = self.batch();
-        batch.bytes += record.len();
-        batch.tails.saw(record.partition, record.offset);
-        batch.records.push(record);
-        batch.records.len() >= MESSAGES || batch.bytes >= BYTES
+        let Batch { copier, records, .. } = &mut *batch;
+        batch.bytes += copier.add(message, records);
+        batch.messages += 1;
+        batch.tails.saw(message.partition(), message.offset());
+        batch.messages >= MESSAGES || batch.bytes >= BYTES
     }
 
     /// Sends the messages that are waiting.
     pub fn send(&self) {
         let records = {
             let mut batch = self.batch();
-            batch.bytes = 0;
+            let Batch { copier, records, .. } = &mut *batch;
+            copier.finish(records);
+            (batch.messages, batch.bytes) = (0, 0);
             std::mem::take(&mut batch.records)
         };
         if !records.is_empty() {
@@ -86,7 +101,7 @@ mod tests {
     #[test]
     fn a_partition_that_goes_and_comes_back_is_not_at_the_end_that_it_had_before() {
         let (events, _heard) = tokio::sync::mpsc::unbounded_channel();
-        let outbox = Outbox::new(events);
+        let outbox = Outbox::new(events, Arc::default());
         for rebalance in [FromKafka::Lost(vec![0]), FromKafka::Assigned(vec![0])] {
             outbox.batch().tails.saw(0, 9);
             outbox.say(rebalance);

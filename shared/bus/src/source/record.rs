@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _, Timestamp as KafkaTimestamp};
 
-/// What keeping a message costs besides its bytes.
-const OVERHEAD: usize = 256;
+/// Messages share memory until about so many bytes are full.
+const PIECE: usize = 32 * 1024;
 /// Stands for the length of a header's value that is null.
 const NULL: u32 = u32::MAX;
 
@@ -38,100 +38,167 @@ impl Weights {
     }
 }
 
-/// A message, copied out of librdkafka's buffer in one piece: a message that is kept must not keep the whole answer to
-/// a fetch alive. It counts against the bound for as long as it is held.
-pub(crate) struct Record {
-    pub partition: i32,
-    pub offset: i64,
-    pub timestamp: KafkaTimestamp,
-    /// The headers, the key, the value.
-    bytes: Box<[u8]>,
-    /// Where the headers end.
-    key_at: usize,
-    /// Where the key ends.
-    value_at: usize,
+/// Where a message lies in its [`Piece`], and what is known of it besides.
+struct Part {
+    partition: i32,
+    offset: i64,
+    timestamp: KafkaTimestamp,
+    /// Where its headers begin, its key, its value, and where that ends.
+    at: [usize; 4],
     has_key: bool,
     has_value: bool,
     has_headers: bool,
-    /// No header's name is anything but text.
-    pub readable: bool,
+    readable: bool,
+}
+
+/// Memory that several messages share. It counts against the bound until the last of them is let go.
+struct Piece {
+    bytes: Vec<u8>,
     weights: Arc<Weights>,
 }
 
-impl Record {
-    /// Copies a message; `scratch` is where its parts are joined.
-    pub(super) fn new(message: &BorrowedMessage<'_>, scratch: &mut Vec<u8>, weights: &Arc<Weights>) -> Self {
-        scratch.clear();
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.weights.bytes.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+    }
+}
+
+/// Copies messages out of librdkafka's buffers: one that is kept must not keep the whole answer to a fetch alive.
+/// Neighbours share a piece of memory, because one for each would cost as much as handling it; pieces are small, so that
+/// a message that is slow keeps little besides itself.
+pub(super) struct Copier {
+    weights: Arc<Weights>,
+    bytes: Vec<u8>,
+    parts: Vec<Part>,
+}
+
+impl Copier {
+    pub fn new(weights: Arc<Weights>) -> Self {
+        Self {
+            weights,
+            bytes: Vec::new(),
+            parts: Vec::new(),
+        }
+    }
+
+    /// Copies a message, and says how many bytes that are; it and its neighbours are moved to `records` once they fill
+    /// a piece.
+    pub fn add(&mut self, message: &BorrowedMessage<'_>, records: &mut Vec<Record>) -> usize {
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve(PIECE);
+        }
+        let begin = self.bytes.len();
         let headers = message.headers();
         // rdkafka takes a header's name for UTF-8, which nobody has to keep to, and panics when it is not.
         let readable = catch_unwind(AssertUnwindSafe(|| {
             for header in headers.iter().flat_map(|h| h.iter()) {
-                put_header(scratch, header.key.as_bytes(), header.value);
+                put_header(&mut self.bytes, header.key.as_bytes(), header.value);
             }
         }))
         .is_ok();
-        let key_at = scratch.len();
-        scratch.extend_from_slice(message.key().unwrap_or_default());
-        let value_at = scratch.len();
-        scratch.extend_from_slice(message.payload().unwrap_or_default());
-        weights.messages.fetch_add(1, Ordering::Relaxed);
-        weights.bytes.fetch_add(scratch.len() + OVERHEAD, Ordering::Relaxed);
-        Self {
+        let key = self.bytes.len();
+        self.bytes.extend_from_slice(message.key().unwrap_or_default());
+        let value = self.bytes.len();
+        self.bytes.extend_from_slice(message.payload().unwrap_or_default());
+        self.parts.push(Part {
             partition: message.partition(),
             offset: message.offset(),
             timestamp: message.timestamp(),
-            bytes: scratch.as_slice().into(),
-            key_at,
-            value_at,
+            at: [begin, key, value, self.bytes.len()],
             has_key: message.key().is_some(),
             has_value: message.payload().is_some(),
             has_headers: headers.is_some(),
             readable,
-            weights: weights.clone(),
+        });
+        let added = self.bytes.len() - begin;
+        // The next one is likely to be as large.
+        if self.bytes.len() + added > PIECE {
+            self.finish(records);
         }
+        added
     }
 
+    /// Moves what has been copied to `records`.
+    pub fn finish(&mut self, records: &mut Vec<Record>) {
+        if self.parts.is_empty() {
+            return;
+        }
+        let mut bytes = std::mem::take(&mut self.bytes);
+        if bytes.len() < bytes.capacity() / 2 {
+            bytes.shrink_to_fit();
+        }
+        self.weights.messages.fetch_add(self.parts.len(), Ordering::Relaxed);
+        self.weights.bytes.fetch_add(bytes.len(), Ordering::Relaxed);
+        let piece = Arc::new(Piece {
+            bytes,
+            weights: self.weights.clone(),
+        });
+        records.extend(self.parts.drain(..).map(|part| Record {
+            part,
+            piece: piece.clone(),
+        }));
+    }
+}
+
+/// A message that is held.
+pub(crate) struct Record {
+    part: Part,
+    piece: Arc<Piece>,
+}
+
+impl Record {
     /// Copies a message that no bound of the loop counts.
-    pub fn alone(message: &BorrowedMessage<'_>) -> Self {
-        Self::new(message, &mut Vec::new(), &Arc::default())
+    pub fn alone(message: &BorrowedMessage<'_>) -> Option<Self> {
+        let (mut copier, mut records) = (Copier::new(Arc::default()), Vec::new());
+        copier.add(message, &mut records);
+        copier.finish(&mut records);
+        records.pop()
+    }
+
+    pub fn partition(&self) -> i32 {
+        self.part.partition
+    }
+
+    pub fn offset(&self) -> i64 {
+        self.part.offset
+    }
+
+    pub fn timestamp(&self) -> KafkaTimestamp {
+        self.part.timestamp
+    }
+
+    /// No header's name is anything but text.
+    pub fn is_readable(&self) -> bool {
+        self.part.readable
     }
 
     pub fn key(&self) -> Option<&[u8]> {
-        self.bytes.get(self.key_at..self.value_at).filter(|_| self.has_key)
+        self.lies(1).filter(|_| self.part.has_key)
     }
 
     pub fn value(&self) -> Option<&[u8]> {
-        self.bytes.get(self.value_at..).filter(|_| self.has_value)
+        self.lies(2).filter(|_| self.part.has_value)
     }
 
     /// The headers in their order, or `None` when the message has none at all.
     pub fn headers(&self) -> Option<RecordHeaders<'_>> {
-        self.bytes.get(..self.key_at).filter(|_| self.has_headers).map(RecordHeaders)
+        self.lies(0).filter(|_| self.part.has_headers).map(RecordHeaders)
     }
 
-    /// The bytes of key, value and headers.
-    pub fn len(&self) -> usize {
-        self.bytes.len()
+    fn lies(&self, n: usize) -> Option<&[u8]> {
+        self.piece.bytes.get(*self.part.at.get(n)?..*self.part.at.get(n + 1)?)
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.weights.messages.fetch_sub(1, Ordering::Relaxed);
-        self.weights.bytes.fetch_sub(self.bytes.len() + OVERHEAD, Ordering::Relaxed);
+        self.piece.weights.messages.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// Headers as they lie in a [`Record`]: two lengths, the name, the value.
 #[derive(Clone, Copy)]
 pub(crate) struct RecordHeaders<'r>(&'r [u8]);
-
-impl<'r> RecordHeaders<'r> {
-    /// The value of the first header of this name.
-    pub fn get(mut self, name: &str) -> Option<&'r [u8]> {
-        self.find(|(n, _)| *n == name.as_bytes()).and_then(|(_, value)| value)
-    }
-}
 
 impl<'r> Iterator for RecordHeaders<'r> {
     type Item = (&'r [u8], Option<&'r [u8]>);
@@ -160,28 +227,25 @@ fn put_header(bytes: &mut Vec<u8>, name: &[u8], value: Option<&[u8]>) {
 impl Record {
     /// A message that never was on a broker: offset, time, headers and key.
     pub fn made(offset: i64, written_ms: i64, headers: &[(&str, Option<&[u8]>)], key: &[u8]) -> Self {
-        let mut bytes = Vec::new();
+        let mut copier = Copier::new(Arc::default());
         for (name, value) in headers {
-            put_header(&mut bytes, name.as_bytes(), *value);
+            put_header(&mut copier.bytes, name.as_bytes(), *value);
         }
-        let key_at = bytes.len();
-        bytes.extend_from_slice(key);
-        let weights = Arc::new(Weights::default());
-        weights.messages.fetch_add(1, Ordering::Relaxed);
-        weights.bytes.fetch_add(bytes.len() + OVERHEAD, Ordering::Relaxed);
-        Self {
+        let key_at = copier.bytes.len();
+        copier.bytes.extend_from_slice(key);
+        copier.parts.push(Part {
             partition: 0,
             offset,
             timestamp: KafkaTimestamp::CreateTime(written_ms),
-            key_at,
-            value_at: bytes.len(),
-            bytes: bytes.into(),
+            at: [0, key_at, copier.bytes.len(), copier.bytes.len()],
             has_key: true,
             has_value: false,
             has_headers: true,
             readable: true,
-            weights,
-        }
+        });
+        let mut records = Vec::new();
+        copier.finish(&mut records);
+        records.pop().unwrap()
     }
 }
 
@@ -204,8 +268,5 @@ mod tests {
         }
         let headers = RecordHeaders(&bytes);
         assert_eq!(headers.collect::<Vec<_>>(), put);
-        assert_eq!(headers.get("ce_id"), Some(b"7".as_slice()));
-        assert_eq!(headers.get("empty"), Some(b"".as_slice()));
-        assert_eq!((headers.get("null"), headers.get("none")), (None, None));
     }
 }

@@ -1,6 +1,6 @@
 //! One way to put an event on Kafka: idempotent, acknowledged by all in-sync replicas, bounded in time.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use messages::{Outgoing, TraceParent};
@@ -22,6 +22,8 @@ const DELIVERY: Duration = Duration::from_secs(15);
 const MAX_BYTES: usize = 1_000_000;
 /// A dead letter is the message and its story, and has to fit where the message did: brokers take 1,048,588 by default.
 const MAX_RECORD_BYTES: usize = 1_048_000;
+/// How long the brokers may take to answer the first question.
+const FIRST_ANSWER: Duration = Duration::from_secs(5);
 /// How long to wait for room in librdkafka's queue.
 const QUEUE: Duration = Duration::from_secs(5);
 
@@ -61,10 +63,42 @@ impl ClientContext for Said {
     }
 }
 
+/// librdkafka's producer, which nobody waits for when it is not needed any more.
+struct Handle {
+    inner: FutureProducer<Said>,
+    woken: Once,
+}
+
+impl Handle {
+    /// Before its first message librdkafka asks for a producer id, by a timer of half a second: every job would wait for
+    /// that with its first event. An answer about a topic makes it ask at once.
+    fn wake(&self, topic: &str) {
+        self.woken.call_once(|| {
+            let (inner, topic) = (self.inner.clone(), topic.to_owned());
+            aside(move || drop(inner.client().fetch_metadata(Some(&topic), FIRST_ANSWER)));
+        });
+    }
+}
+
+impl Drop for Handle {
+    /// Its thread looks around ten times a second only, and would be waited for.
+    fn drop(&mut self) {
+        let inner = self.inner.clone();
+        aside(move || drop(inner));
+    }
+}
+
+/// Does what blocks in a thread of its own. Without one it is not done, and takes the time that it takes.
+fn aside(work: impl FnOnce() + Send + 'static) {
+    if let Err(e) = std::thread::Builder::new().name("kafka-aside".to_owned()).spawn(work) {
+        debug!(error = %e, "no thread could be had");
+    }
+}
+
 /// A producer. Cloning it shares the connection.
 #[derive(Clone)]
 pub struct Producer {
-    inner: FutureProducer<Said>,
+    handle: Arc<Handle>,
     prefix: Arc<str>,
     traces: Traces,
 }
@@ -85,7 +119,10 @@ impl Producer {
             .set("message.max.bytes", MAX_RECORD_BYTES.to_string())
             .set("queue.buffering.max.kbytes", "65536");
         Ok(Self {
-            inner: c.create_with_context(Said)?,
+            handle: Arc::new(Handle {
+                inner: c.create_with_context(Said)?,
+                woken: Once::new(),
+            }),
             prefix: config.topic_prefix.as_str().into(),
             traces: Traces::default(),
         })
@@ -146,7 +183,8 @@ impl Producer {
     /// As [`Producer::send`].
     pub async fn send_record(&self, record: FutureRecord<'_, [u8], [u8]>) -> Result<Placed, SendError> {
         let topic = record.topic.to_owned();
-        match self.inner.send(record, QUEUE).await {
+        self.handle.wake(&topic);
+        match self.handle.inner.send(record, QUEUE).await {
             Ok(delivery) => Ok(Placed {
                 partition: delivery.partition,
                 offset: delivery.offset,
@@ -164,7 +202,7 @@ impl Producer {
     /// # Errors
     /// When that takes longer than `timeout`.
     pub fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
-        self.inner.flush(timeout)
+        self.handle.inner.flush(timeout)
     }
 }
 

@@ -1,8 +1,9 @@
 # Apache Kafka: one KRaft node, broker and controller in one process.
 # shellcheck shell=bash
-# Plain listener for the pool; one over TLS, one over TLS with SCRAM-SHA-512, and the real authorizer, so that users
-# and access lists can be tried: `admin` may everything, `stranger` nothing; without SASL everyone is a super user. The short session lets a broker
-# that was killed come back sooner: until the old session has expired it is not let in. What `group.*` says: docs/decisions/0001.
+# Plain listener for the pool; one over TLS, one over TLS with SCRAM (its users have SCRAM-SHA-512), and the real authorizer,
+# so that users and access lists can be tried: `admin` may everything, `stranger` nothing; without SASL everyone is a super
+# user. The short session lets a broker that was killed come back sooner: until the old session has expired it is not let in.
+# What `group.*` says: docs/decisions/0001.
 
 kafka_variable() { printf %s KAFKA_BROKERS; }
 kafka_version() { printf '%s' "$KAFKA_VERSION"; }
@@ -42,7 +43,8 @@ advertised.listeners=PLAINTEXT://127.0.0.1:$(port kafka),TLS://127.0.0.1:$(port 
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,TLS:SSL,SASL:SASL_SSL,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-sasl.enabled.mechanisms=SCRAM-SHA-512
+sasl.enabled.mechanisms=SCRAM-SHA-512,SCRAM-SHA-256
+listener.name.sasl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.sasl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 ssl.keystore.type=PEM
 ssl.keystore.location=$STATE/keys/kafka-server.pem

@@ -1,9 +1,10 @@
 //! A worker that does what each message says, for tests of what happens to whole processes.
 //!
 //! The order is the first word of the asset's id: `sleep-MILLIS-…` takes its time, `block-MILLIS-…` the same without
-//! giving its thread back, `once-…` never returns where it is handled for the first time, nor does `spin-…`, which keeps its thread, `abort-…` ends the process, `panic-…`
-//! panics, `fail-…` fails; anything else is done at once. A line for each `begun`, `done` and `buried`, with the event's id, the
-//! asset's and the attempt, is appended to the file that `STEERED_EFFECTS` names.
+//! giving its thread back, `once-…` never returns where it is handled for the first time, nor does `spin-…`, which keeps
+//! its thread, `abort-…` ends the process, `panic-…` panics, `fail-…` fails, `needs-…` fails until there is a file `mended`
+//! beside that of the effects; anything else is done at once. A line for each `begun`, `done` and `buried`, with the event's
+//! id, the asset's and the attempt, is appended to the file that `STEERED_EFFECTS` names.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -53,6 +54,7 @@ impl Steered {
             Some("abort") => std::process::abort(),
             Some("panic") => panic!("told to panic"),
             Some("fail") => anyhow::bail!("told to fail"),
+            Some("needs") if !self.effects.with_file_name("mended").exists() => anyhow::bail!("something is broken"),
             _ => {}
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! One way to put an event on Kafka: idempotent, acknowledged by all in-sync replicas, bounded in time.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Once, OnceLock};
 use std::time::Duration;
 
 use messages::{Outgoing, TraceParent};
@@ -23,6 +23,8 @@ const DELIVERY: Duration = Duration::from_secs(15);
 const MAX_BYTES: usize = 1_000_000;
 /// A dead letter is the message and its story, and has to fit where the message did: brokers take 1,048,588 by default.
 const MAX_RECORD_BYTES: usize = 1_048_000;
+/// How long the brokers may take to answer the first question.
+const FIRST_ANSWER: Duration = Duration::from_secs(5);
 /// How long to wait for room in librdkafka's queue.
 const QUEUE: Duration = Duration::from_secs(5);
 
@@ -62,13 +64,53 @@ impl ClientContext for Said {
     }
 }
 
+/// librdkafka's producer, which nobody waits for when it is not needed any more.
+struct Handle {
+    inner: FutureProducer<Said>,
+    woken: Once,
+    config: ClientConfig,
+    /// Sends nothing together with anything else; made when it is first needed.
+    alone: OnceLock<FutureProducer<Said>>,
+}
+
+impl Handle {
+    /// Before its first message librdkafka asks for a producer id, by a timer of half a second: every job would wait for
+    /// that with its first event. An answer about a topic makes it ask at once.
+    fn wake(&self, topic: &str) {
+        self.woken.call_once(|| {
+            let (inner, topic) = (self.inner.clone(), topic.to_owned());
+            aside(move || drop(inner.client().fetch_metadata(Some(&topic), FIRST_ANSWER)));
+        });
+    }
+
+    fn alone(&self) -> Result<&FutureProducer<Said>, KafkaError> {
+        if let Some(made) = self.alone.get() {
+            return Ok(made);
+        }
+        let made = self.config.clone().set("batch.num.messages", "1").create_with_context(Said)?;
+        Ok(self.alone.get_or_init(|| made))
+    }
+}
+
+impl Drop for Handle {
+    /// Its thread looks around ten times a second only, and would be waited for.
+    fn drop(&mut self) {
+        let both = (self.inner.clone(), self.alone.take());
+        aside(move || drop(both));
+    }
+}
+
+/// Does what blocks in a thread of its own. Without one it is not done, and takes the time that it takes.
+fn aside(work: impl FnOnce() + Send + 'static) {
+    if let Err(e) = std::thread::Builder::new().name("kafka-aside".to_owned()).spawn(work) {
+        debug!(error = %e, "no thread could be had");
+    }
+}
+
 /// A producer. Cloning it shares the connection.
 #[derive(Clone)]
 pub struct Producer {
-    inner: FutureProducer<Said>,
-    config: ClientConfig,
-    /// Sends nothing together with anything else; made when it is first needed.
-    alone: Arc<OnceLock<FutureProducer<Said>>>,
+    handle: Arc<Handle>,
     prefix: Arc<str>,
     traces: Traces,
 }
@@ -89,9 +131,12 @@ impl Producer {
             .set("message.max.bytes", MAX_RECORD_BYTES.to_string())
             .set("queue.buffering.max.kbytes", "65536");
         Ok(Self {
-            inner: c.create_with_context(Said)?,
-            config: c,
-            alone: Arc::default(),
+            handle: Arc::new(Handle {
+                inner: c.create_with_context(Said)?,
+                woken: Once::new(),
+                config: c,
+                alone: OnceLock::new(),
+            }),
             prefix: config.topic_prefix.as_str().into(),
             traces: Traces::default(),
         })
@@ -157,7 +202,8 @@ impl Producer {
             bytes: size(&unsent),
             source,
         };
-        let sent = match self.inner.send(record, QUEUE).await {
+        self.handle.wake(&topic);
+        let sent = match self.handle.inner.send(record, QUEUE).await {
             Err((source, unsent)) if is_too_large(&source) => {
                 // Brokers measure what travels together: it may have been a neighbour that was too large.
                 let record = FutureRecord {
@@ -168,7 +214,7 @@ impl Producer {
                     timestamp: None,
                     headers: unsent.headers().cloned(),
                 };
-                match self.alone() {
+                match self.handle.alone() {
                     Ok(alone) => alone.send(record, QUEUE).await,
                     Err(source) => return Err(failed((source, unsent))),
                 }
@@ -181,20 +227,12 @@ impl Producer {
         })
     }
 
-    fn alone(&self) -> Result<&FutureProducer<Said>, KafkaError> {
-        if let Some(made) = self.alone.get() {
-            return Ok(made);
-        }
-        let made = self.config.clone().set("batch.num.messages", "1").create_with_context(Said)?;
-        Ok(self.alone.get_or_init(|| made))
-    }
-
     /// Waits until everything sent so far is acknowledged or has failed. Blocks: not for an async task.
     ///
     /// # Errors
     /// When that takes longer than `timeout`.
     pub fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
-        self.inner.flush(timeout)
+        self.handle.inner.flush(timeout)
     }
 }
 

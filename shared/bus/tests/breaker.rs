@@ -3,11 +3,14 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bus::{LoopConfig, RetryPolicy, breaker, dead};
+use common::processes::Processes;
 use common::{Bench, SERVICE, Step};
 use messages::topics;
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
@@ -103,6 +106,44 @@ async fn after_a_reset_the_same_version_goes_on() {
     assert!(bench.handled().len() >= 50);
     bench.assert_no_lag().await;
     assert_eq!(letters(&bench).await, CAP);
+}
+
+/// Each part is a process of its own, and what they know of each other is in the real ledger.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_was_stopped_consumes_again_once_somebody_has_mended_what_it_needs_and_run_redrive_reset() {
+    let all = Processes::new(&[]).await;
+    let sent = all.send((0..CAP + 50).map(|n| format!("needs-{n}"))).await;
+    assert_eq!(all.run().await, Some(65), "{}", all.read("steered.log"));
+    assert_eq!((letters(&all.bench).await, all.done().len()), (CAP, 0));
+    all.mend();
+    let before = all.effects().len();
+    assert_eq!(all.run().await, Some(65), "{}", all.read("steered.log"));
+    assert_eq!(all.effects().len(), before, "a version that was stopped has begun something");
+
+    let reset = || {
+        let vars = all.bench.corner.vars().iter().cloned();
+        let mut command = Command::new(testkit::program("ingestion"));
+        let output = command.args(["redrive", "--reset"]).env_clear().envs(vars).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        said
+    };
+    let (said, version) = (reset(), env!("CARGO_PKG_VERSION"));
+    assert!(
+        said.contains(&format!("ingestion consumes again; stopped were: {version} (")),
+        "{said}"
+    );
+    let said = reset();
+    assert!(said.contains("no version of ingestion was stopped"), "{said}");
+    assert_eq!(all.effects().len(), before, "a reset alone consumes nothing");
+
+    // The same version takes what was left: all that has no letter, and what is behind such a message.
+    assert_eq!(all.run().await, Some(0), "{}", all.read("steered.log"));
+    all.bench.assert_no_lag().await;
+    let written = all.bench.corner.events(&topics::dead(topics::INGESTION)).await;
+    assert_eq!(written.len(), CAP);
+    let buried = written.iter().map(|l| l.key.trim_start_matches("demo/").to_owned());
+    assert_eq!(all.done().into_iter().chain(buried).collect::<BTreeSet<_>>(), sent);
 }
 
 #[tokio::test(flavor = "multi_thread")]

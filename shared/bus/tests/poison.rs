@@ -8,69 +8,21 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use bus::dead;
-use common::Bench;
+use common::processes::{PATIENCE, Processes};
 use messages::topics;
 use rand::RngExt as _;
-use testkit::{Program, start_program, until};
+use testkit::until;
 
-/// A killed process keeps its place in the group until its session is over.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-struct Processes {
-    bench: Bench,
-    folder: tempfile::TempDir,
-}
-
-impl Processes {
-    async fn new(settings: &[(&str, &str)]) -> Self {
-        let mut bench = Bench::new().await;
-        let folder = tempfile::tempdir().unwrap();
-        bench.corner.set("STEERED_EFFECTS", folder.path().join("effects").to_string_lossy());
-        bench.corner.set("IDLE_EXIT_MS", "0");
-        settings.iter().for_each(|(name, value)| bench.corner.set(name, *value));
-        Self { bench, folder }
-    }
-
-    async fn send(&self, assets: impl Iterator<Item = String>) -> BTreeSet<String> {
-        let assets: BTreeSet<String> = assets.collect();
-        futures::future::join_all(assets.iter().map(|asset| self.bench.send(asset))).await;
-        assets
-    }
-
-    fn start(&self) -> Program {
-        start_program(&self.bench.corner, "examples/steered", &[], self.folder.path())
-    }
-
-    fn read(&self, file: &str) -> String {
-        std::fs::read_to_string(self.folder.path().join(file)).unwrap_or_default()
-    }
-
-    /// What was written, in its order: the word, and the asset.
-    fn effects(&self) -> Vec<(String, String)> {
-        let line = |line: &str| {
-            let mut words = line.split(' ').map(str::to_owned);
-            Some((words.next()?, words.nth(1)?))
-        };
-        self.read("effects").lines().filter_map(line).collect()
-    }
-
-    fn done(&self) -> BTreeSet<String> {
-        let done = self.effects().into_iter().filter(|(word, _)| word == "done");
-        done.map(|(_, asset)| asset).collect()
-    }
-
-    /// Starts a worker and waits until it has ended; its code, `None` when a signal ended it.
-    async fn run(&self) -> Option<i32> {
-        let mut worker = self.start();
-        until("the worker ends", PATIENCE, async || worker.ended().is_some()).await;
-        worker.ended().unwrap().code()
-    }
-}
-
+/// Mostly it waits for the sessions of the dead to end, so both are done at one time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_ends_the_process_is_given_up_after_three_deaths_alone_and_its_partition_goes_on() {
+    tokio::join!(given_up_behind(40), given_up_behind(0));
+}
+
+/// The message that ends the process has so many messages before it, in all partitions.
+async fn given_up_behind(messages: usize) {
     let all = Processes::new(&[]).await;
-    let first = all.send((0..40).map(|n| format!("before-{n}"))).await;
+    let first = all.send((0..messages).map(|n| format!("before-{n}"))).await;
     all.bench.send("abort-x").await;
     let rest = all.send((0..80).map(|n| format!("behind-{n}"))).await;
     let mut deaths = 0;
@@ -107,10 +59,15 @@ async fn a_message_that_ends_the_process_is_given_up_after_three_deaths_alone_an
     // What lies behind it in its partition did not have to wait until it was given up.
     let topic = all.bench.corner.events(topics::INGESTION).await;
     let poison = topic.iter().find(|e| e.key == "demo/abort-x").unwrap();
+    assert_eq!(poison.offset == 0, messages == 0, "the very first of its partition");
+    assert_eq!(letter.header(dead::header::OFFSET), Some(poison.offset.to_string().as_str()));
     let done: BTreeSet<&str> = effects.iter().take(begun_last).map(|(_, asset)| asset.as_str()).collect();
-    let behind = topic
+    let near = poison.offset + 1..poison.offset + 16;
+    let behind: Vec<_> = topic
         .iter()
-        .filter(|e| e.partition == poison.partition && (poison.offset + 1..poison.offset + 16).contains(&e.offset));
+        .filter(|e| e.partition == poison.partition && near.contains(&e.offset))
+        .collect();
+    assert_eq!(behind.len(), 15);
     for event in behind {
         assert!(done.contains(event.key.trim_start_matches("demo/")), "{} had to wait", event.key);
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bus::dead;
+use bus::{GroupProtocol, Mode, dead};
 use common::{Bench, Step, until};
 use jiff::Timestamp;
 use messages::{Envelope, topics};
@@ -243,7 +243,18 @@ async fn a_second_member_takes_its_share_and_every_message_is_handled() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_does_not_exist_is_a_matter_of_configuration() {
-    let mut bench = Bench::new().await;
-    bench.kafka.topic_prefix = format!("{}.none.", bench.corner.name);
-    assert_eq!(bench.run(|_, _| Step::Do).await, Exit::Config);
+    let both = [GroupProtocol::Classic, GroupProtocol::Consumer];
+    let modes = [Mode::Job { idle_exit: Duration::ZERO }, Mode::Service];
+    let all = both.into_iter().flat_map(|protocol| modes.map(|mode| (protocol, mode)));
+    // In the new protocol nothing is said until a member without a share asks: all at one time.
+    let runs = all.map(async |(protocol, mode)| {
+        let mut bench = Bench::new().await;
+        bench.kafka.group_protocol = protocol;
+        bench.kafka.topic_prefix = format!("{}.none.", bench.corner.name);
+        let mut config = bench.config();
+        config.mode = mode;
+        let exit = bench.run_with(&bench.process(), &config, |_, _| Step::Do).await;
+        assert_eq!(exit, Exit::Config, "{protocol:?} {mode:?}");
+    });
+    futures::future::join_all(runs).await;
 }

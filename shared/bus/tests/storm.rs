@@ -5,24 +5,16 @@
 
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bus::KafkaConfig;
-use common::{event, headers};
+use common::load;
 use messages::topics;
 use rand::RngExt as _;
-use rdkafka::Offset;
-use rdkafka::TopicPartitionList;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::{Headers as _, Message as _};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use testkit::{Corner, OwnStack, Program, Signal, start_program, until};
 use tokio::sync::Mutex;
-use uuid::Uuid;
 
 const MESSAGES: usize = 100_000;
 const PARTITIONS: i32 = 12;
@@ -34,89 +26,15 @@ const STORM: Duration = Duration::from_secs(60);
 const GOODBYE: Duration = Duration::from_secs(30);
 /// So often a member joins, or one leaves.
 const BEAT: Duration = Duration::from_secs(1);
+/// Messages for the group whose members come and go in good order.
+const VISITED: usize = 30_000;
+/// Members of it that stay, and how many others there are at a time.
+const STAY: usize = 3;
+const VISITORS: usize = 2;
 /// One storm at a time; two would starve each other.
 static ALONE: Mutex<()> = Mutex::const_new(());
 /// How long the rest may take: the killed hold their partitions until their sessions end.
 const QUIET: Duration = Duration::from_secs(100);
-
-async fn create_topic(corner: &Corner) {
-    let kafka = corner.read(KafkaConfig::read);
-    let admin: AdminClient<DefaultClientContext> = kafka.client("test").create().unwrap();
-    let name = kafka.name(topics::INGESTION);
-    let topic = NewTopic::new(&name, PARTITIONS, TopicReplication::Fixed(1));
-    admin.create_topics([&topic], &AdminOptions::new()).await.unwrap();
-    corner.create_topics().await;
-}
-
-/// Writes the messages over most of the storm; waits for the broker while it is away.
-fn write(kafka: &KafkaConfig) -> BTreeSet<Uuid> {
-    let mut config = kafka.client("test");
-    config.set("enable.idempotence", "true").set("linger.ms", "20");
-    let producer: BaseProducer = config.create().unwrap();
-    let topic = kafka.name(topics::INGESTION);
-    let (begun, mut sent) = (Instant::now(), BTreeSet::new());
-    for n in 0..MESSAGES {
-        let event = event(&format!("n-{}", n % 1000));
-        sent.insert(event.envelope.id);
-        let mut record = BaseRecord::to(&topic).key(event.key().as_bytes()).payload(event.value.as_slice());
-        record = record.headers(headers(&event));
-        while let Err((_, back)) = producer.send(record) {
-            record = back;
-            producer.poll(Duration::from_millis(50));
-        }
-        producer.poll(Duration::ZERO);
-        let due = STORM.mul_f64(0.8 * n as f64 / MESSAGES as f64);
-        std::thread::sleep(due.saturating_sub(begun.elapsed()));
-    }
-    producer.flush(Duration::from_secs(60)).unwrap();
-    sent
-}
-
-/// How often each message was done, by the ids that the workers wrote down.
-fn effects(file: &Path) -> BTreeMap<Uuid, usize> {
-    let mut done = BTreeMap::new();
-    for line in std::fs::read_to_string(file).unwrap_or_default().lines() {
-        if let Some(id) = line.strip_prefix("done ").and_then(|rest| rest.split(' ').next()?.parse().ok()) {
-            *done.entry(id).or_default() += 1;
-        }
-    }
-    done
-}
-
-/// The ids of the events in a topic, and how many events there are.
-fn event_ids(kafka: &KafkaConfig, topic: &str) -> (BTreeSet<Uuid>, usize) {
-    let patience = Duration::from_secs(20);
-    let mut config = kafka.client("test");
-    config
-        .set("group.id", "test")
-        .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "true");
-    let consumer: BaseConsumer = config.create().unwrap();
-    let mut all = TopicPartitionList::new();
-    let metadata = consumer.fetch_metadata(Some(topic), patience).unwrap();
-    let partitions = metadata.topics()[0].partitions().len();
-    for p in 0..partitions {
-        all.add_partition_offset(topic, p as i32, Offset::Beginning).unwrap();
-    }
-    consumer.assign(&all).unwrap();
-    let (mut ids, mut events, mut ended, begun) = (BTreeSet::new(), 0, BTreeSet::new(), Instant::now());
-    while ended.len() < partitions {
-        assert!(begun.elapsed() < Duration::from_secs(60), "the events cannot be read in time");
-        match consumer.poll(patience) {
-            Some(Ok(message)) => {
-                let id = message.headers().unwrap().iter().find(|h| h.key == "ce_id").unwrap().value.unwrap();
-                ids.insert(std::str::from_utf8(id).unwrap().parse().unwrap());
-                events += 1;
-            }
-            Some(Err(rdkafka::error::KafkaError::PartitionEOF(p))) => {
-                ended.insert(p);
-            }
-            Some(Err(e)) => panic!("{e}"),
-            None => {}
-        }
-    }
-    (ids, events)
-}
 
 struct Storm<'a> {
     corner: &'a Corner,
@@ -164,21 +82,6 @@ impl Guests<'_> {
         }
         ends
     }
-}
-
-/// The seconds in which somebody's share changed, by what the workers wrote.
-fn restless_seconds(folder: &Path) -> usize {
-    let log = std::fs::read_to_string(folder.join("steered.log")).unwrap();
-    let change = |line: &str| {
-        let line: serde_json::Value = serde_json::from_str(line).ok()?;
-        let message = line["message"].as_str()?;
-        let changed = matches!(
-            message,
-            "partitions assigned" | "partitions revoked" | "partitions lost without being asked"
-        );
-        Some(line["timestamp"].as_str()?.split('.').next()?.to_owned()).filter(|_| changed)
-    };
-    log.lines().filter_map(change).collect::<BTreeSet<String>>().len()
 }
 
 impl Storm<'_> {
@@ -237,12 +140,12 @@ async fn storm(protocol: &str, restless_at_least: usize) {
     corner.set("LOG_FORMAT", "json");
     corner.set("RUST_LOG", "warn,bus::run::events=debug");
     corner.set("IDLE_EXIT_MS", "1000");
-    create_topic(&corner).await;
+    load::create_topics(&corner, PARTITIONS).await;
     let kafka = corner.read(KafkaConfig::read);
     say("servers run");
     let writing = {
         let kafka = kafka.clone();
-        tokio::task::spawn_blocking(move || write(&kafka))
+        tokio::task::spawn_blocking(move || load::write(&kafka, MESSAGES, STORM.mul_f64(0.8)))
     };
     let mut storm = Storm {
         corner: &corner,
@@ -257,7 +160,7 @@ async fn storm(protocol: &str, restless_at_least: usize) {
         gone: Vec::new(),
     };
     tokio::join!(storm.rage(&stack), guests.come_and_go());
-    let restless = restless_seconds(folder.path());
+    let restless = load::restless_seconds(folder.path());
     let sent = writing.await.unwrap();
     say("the storm is over");
     until("nothing is left to do", QUIET, async || {
@@ -267,14 +170,16 @@ async fn storm(protocol: &str, restless_at_least: usize) {
     })
     .await;
     say("all is committed");
-    let done = effects(&file);
+    let done = load::effects(&file);
     let missing = sent.iter().filter(|id| !done.contains_key(id)).count();
     assert_eq!(missing, 0, "of {MESSAGES} messages {missing} are lost");
     let times: usize = done.values().sum();
     let again = times - done.len();
     // Of each message one event by its id, however often it was done.
     let outcomes = kafka.name(topics::ASSET_EVENTS);
-    let (ids, events) = tokio::task::spawn_blocking(move || event_ids(&kafka, &outcomes)).await.unwrap();
+    let (ids, events) = tokio::task::spawn_blocking(move || load::event_ids(&kafka, &outcomes))
+        .await
+        .unwrap();
     assert_eq!(ids.len(), MESSAGES);
     assert!(
         corner.events(&topics::dead(topics::INGESTION)).await.is_empty(),
@@ -304,4 +209,98 @@ async fn fifty_kills_a_rebalance_a_second_and_a_restarted_broker_lose_none_of_a_
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_storm_under_the_new_group_protocol_loses_none_either() {
     storm("consumer", 20).await;
+}
+
+/// Members of a classic group that join and leave in good order, one of each every second, and three that stay.
+struct Visitors<'a> {
+    corner: &'a Corner,
+    folder: &'a Path,
+    here: VecDeque<Program>,
+    gone: Vec<Program>,
+}
+
+impl Visitors<'_> {
+    fn join(&mut self) {
+        self.here
+            .push_back(start_program(self.corner, "examples/steered", &[], self.folder));
+    }
+
+    /// The one that has been here for longest leaves.
+    fn leave(&mut self) {
+        let visitor = self.here.pop_front().unwrap();
+        visitor.signal(Signal::TERM);
+        self.gone.push(visitor);
+    }
+
+    async fn come_and_go(&mut self) {
+        let begun = Instant::now();
+        for beat in 0..STORM.as_secs() {
+            tokio::time::sleep(Duration::from_secs(beat).saturating_sub(begun.elapsed())).await;
+            self.join();
+            if self.here.len() > VISITORS {
+                self.leave();
+            }
+        }
+        while !self.here.is_empty() {
+            self.leave();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_minute_in_which_a_member_joins_and_one_leaves_every_second_loses_nothing_on_the_classic_protocol() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("effects");
+    let mut corner = Corner::new();
+    for (name, value) in [
+        ("KAFKA_GROUP_PROTOCOL", "classic"),
+        ("STEERED_EFFECTS", &file.to_string_lossy()),
+        ("RUST_LOG", "warn,bus::run::events=debug"),
+        ("WORKER_MODE", "service"),
+    ] {
+        corner.set(name, value);
+    }
+    load::create_topics(&corner, PARTITIONS).await;
+    let kafka = corner.read(KafkaConfig::read);
+    let mut stay: Vec<Program> = (0..STAY)
+        .map(|_| start_program(&corner, "examples/steered", &[], folder.path()))
+        .collect();
+    let mut visitors = Visitors {
+        corner: &corner,
+        folder: folder.path(),
+        here: VecDeque::new(),
+        gone: Vec::new(),
+    };
+    let writing = {
+        let kafka = kafka.clone();
+        tokio::task::spawn_blocking(move || load::write(&kafka, VISITED, STORM))
+    };
+    visitors.come_and_go().await;
+    let restless = load::restless_seconds(folder.path());
+    let sent = writing.await.unwrap();
+    let begun = Instant::now();
+    until("nothing is left to do", QUIET, async || corner.lag(topics::INGESTION).await == 0).await;
+    let rest = begun.elapsed();
+    stay.iter().for_each(|member| member.signal(Signal::TERM));
+    for member in visitors.gone.iter_mut().chain(&mut stay) {
+        until("a member has gone", GOODBYE, async || member.ended().is_some()).await;
+        assert_eq!(member.ended().unwrap().code(), Some(0));
+    }
+    let done = load::effects(&file);
+    assert!(sent.iter().all(|id| done.contains_key(id)), "messages are lost");
+    let again = done.values().sum::<usize>() - done.len();
+    let outcomes = kafka.name(topics::ASSET_EVENTS);
+    let (ids, events) = tokio::task::spawn_blocking(move || load::event_ids(&kafka, &outcomes))
+        .await
+        .unwrap();
+    assert_eq!((done.len(), ids.len()), (VISITED, VISITED), "of each message one event by its id");
+    eprintln!(
+        "{VISITED} messages, {} members came and went, shares changed in {restless} of {} seconds: {:.2} % done again, \
+         {events} events of {} ids, the rest took {rest:.1?}",
+        visitors.gone.len(),
+        STORM.as_secs(),
+        100.0 * again as f64 / VISITED as f64,
+        ids.len()
+    );
+    assert!(restless >= 31, "it was too quiet: shares changed in {restless} seconds only");
 }

@@ -73,6 +73,7 @@ impl MockKafka {
         };
         // As on our brokers. With 0 the second member is never answered.
         mock.set_rebalance_delay(Duration::from_millis(1));
+        mock.set_heartbeat(Duration::from_secs(1));
         mock
     }
 
@@ -158,6 +159,15 @@ impl MockKafka {
         #[allow(unsafe_code)]
         unsafe {
             rd::rd_kafka_mock_group_initial_rebalance_delay_ms(self.native(), i32::try_from(delay.as_millis()).unwrap_or(i32::MAX));
+        }
+    }
+
+    /// How often a member of the new protocol asks, and so hears of a change.
+    fn set_heartbeat(&self, every: Duration) {
+        // SAFETY: as in `spoil`.
+        #[allow(unsafe_code)]
+        unsafe {
+            rd::rd_kafka_mock_set_group_consumer_heartbeat_interval_ms(self.native(), i32::try_from(every.as_millis()).unwrap_or(i32::MAX));
         }
     }
 

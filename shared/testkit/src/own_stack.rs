@@ -109,9 +109,14 @@ impl OwnStack {
     pub fn corner_of_user(&self, user: &str) -> Corner {
         let file = self.var(&format!("STACK_KAFKA_{}_PASSWORD_FILE", user.to_uppercase()));
         let password = std::fs::read_to_string(file).expect("the stack keeps the passwords of its users");
-        let mut corner = self.corner_over_tls();
+        self.log_in(self.corner(), user, &password)
+    }
+
+    /// The corner's processes are this SCRAM user of Kafka's from now on, over TLS.
+    pub fn log_in(&self, mut corner: Corner, user: &str, password: &str) -> Corner {
         corner.set("KAFKA_SECURITY_PROTOCOL", "sasl_ssl");
         corner.set("KAFKA_BROKERS", self.var("STACK_KAFKA_SASL_BROKERS"));
+        corner.set("KAFKA_SSL_CA_LOCATION", self.var("STACK_KAFKA_CA_FILE"));
         corner.set("KAFKA_SASL_USERNAME", user);
         corner.set("KAFKA_SASL_PASSWORD", password);
         corner

@@ -5,6 +5,7 @@ mod callbacks;
 mod outbox;
 mod record;
 mod tails;
+mod topic;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -204,7 +205,7 @@ impl Thread {
                     self.awaits_answer = self.group_protocol == GroupProtocol::Consumer;
                 }
                 Ok(ToKafka::Commit(offsets)) => self.commit(&offsets),
-                Ok(ToKafka::HasJoined) => self.say(FromKafka::Joined(sys::generation(&self.consumer).is_some())),
+                Ok(ToKafka::HasJoined) => self.say(self.has_joined()),
                 Ok(ToKafka::Stop) => {
                     self.stopped = true;
                     self.pause();
@@ -213,6 +214,13 @@ impl Thread {
                 Err(mpsc::TryRecvError::Empty) => return true,
             }
         }
+    }
+
+    /// Whether the group has answered this member, or why it never has anything for it.
+    fn has_joined(&self) -> FromKafka {
+        let joined = sys::generation(&self.consumer).is_some();
+        let complaint = joined.then(|| topic::complaint(&self.consumer, &self.topic)).flatten();
+        complaint.map_or(FromKafka::Joined(joined), FromKafka::Error)
     }
 
     /// Takes what is at hand, as far as it fits one batch.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -123,6 +124,17 @@ impl Member {
         Self::of(mock, max_in_flight, worker)
     }
 
+    /// One that takes this long for each message, and how many it has begun.
+    pub fn counted(mock: &Arc<Mock>, max_in_flight: usize, millis: u64) -> (Self, Arc<AtomicUsize>) {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let counted = begun.clone();
+        let member = Self::start(mock, max_in_flight, move |_: &str, _| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Step::DoSlowly(Duration::from_millis(millis))
+        });
+        (member, begun)
+    }
+
     pub fn of(mock: &Arc<Mock>, max_in_flight: usize, worker: impl Worker) -> Self {
         let (mock, process) = (mock.clone(), mock.process());
         let stop = process.stop.clone();
@@ -146,5 +158,35 @@ impl Member {
     /// Waits until it ends by itself.
     pub async fn ended(self) -> Exit {
         self.running.await.unwrap()
+    }
+}
+
+/// Tasks that write messages, each with keys of its own, until they are told to stop.
+pub struct Writers {
+    left: Arc<AtomicIsize>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Writers {
+    pub fn start(mock: &Arc<Mock>, tasks: usize, at_most: isize) -> Self {
+        let left = Arc::new(AtomicIsize::new(at_most));
+        let write = |task: usize| {
+            let (mock, left) = (mock.clone(), left.clone());
+            tokio::spawn(async move {
+                while left.fetch_sub(1, Ordering::Relaxed) > 0 {
+                    mock.write(&format!("m{task}-{}", rand::random_range(0..50))).await;
+                    tokio::time::sleep(Duration::from_millis(40)).await;
+                }
+            })
+        };
+        let tasks = (0..tasks).map(write).collect();
+        Self { left, tasks }
+    }
+
+    pub async fn stop(self) {
+        self.left.store(0, Ordering::Relaxed);
+        for task in self.tasks {
+            task.await.unwrap();
+        }
     }
 }

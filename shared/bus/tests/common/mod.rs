@@ -1,7 +1,9 @@
 //! What the tests of the loop share: a worker that follows a script, and a corner of the real broker to run it in.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
+pub mod load;
 pub mod mock;
+pub mod processes;
 pub mod raw;
 
 use std::collections::BTreeMap;

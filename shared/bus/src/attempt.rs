@@ -149,7 +149,7 @@ impl<W: Worker> Attempts<W> {
         let mut deaths = 0;
         if let Some(alone) = work.alone {
             deaths = alone.deaths;
-            alone.book.change(alone.notes).await;
+            rarely(alone.book.change(alone.notes)).await;
         }
         self.attempt(work.batch, work.cancel, deaths).await
     }
@@ -167,7 +167,7 @@ impl<W: Worker> Attempts<W> {
         let (mut items, mut events) = (Vec::new(), Vec::new());
         for (ticket, item) in batch.items {
             if deaths >= DEATHS {
-                finished.push(self.give_up(ticket, item, deaths, &ctx).await);
+                finished.push(rarely(self.give_up(ticket, item, deaths, &ctx)).await);
                 continue;
             }
             match decode::<W::Payload>(&item.record.record) {
@@ -180,7 +180,7 @@ impl<W: Worker> Attempts<W> {
                     items.push((ticket, item, span, subject(&event.envelope)));
                     events.push(event);
                 }
-                Err(reason) => finished.push(self.settle(ticket, item, None, Attempted::Undecodable(reason), &ctx).await),
+                Err(reason) => finished.push(rarely(self.settle(ticket, item, None, Attempted::Undecodable(reason), &ctx)).await),
             }
         }
         if events.is_empty() {
@@ -287,7 +287,7 @@ impl<W: Worker> Attempts<W> {
                 item.record.first_failure.get_or_insert_with(|| self.clock.now());
                 self.again(ticket, item, after, Counted::Retried, &error)
             }
-            Fate::Bury(burial) => self.bury(ticket, item, event, burial, ctx).await,
+            Fate::Bury(burial) => rarely(self.bury(ticket, item, event, burial, ctx)).await,
             Fate::Leave if ctx.cancel.is_cancelled() => Finished::Leave(ticket),
             Fate::Leave => self.again(
                 ticket,
@@ -304,7 +304,10 @@ impl<W: Worker> Attempts<W> {
         let (Attempted::Handled(Ok(emit)) | Attempted::Handled(Err(Failure::Rejected { emit, .. }))) = &outcome else {
             return outcome;
         };
-        match self.publish(emit).await {
+        if emit.0.is_empty() {
+            return outcome;
+        }
+        match rarely(self.publish(emit)).await {
             Ok(()) => outcome,
             Err(e) if is_too_large(&e) => Attempted::TooLarge(format!("{e:#}")),
             Err(e) => Attempted::Handled(Err(Failure::Unavailable(e))),
@@ -430,6 +433,11 @@ impl<W: Worker> Attempts<W> {
             .get_or_try_init(|| async { Ok(Producer::new(&self.kafka, W::NAME)?.traced(self.traces.clone())) })
             .await
     }
+}
+
+/// What most messages do not come to is kept apart: an attempt is moved with all that it may have to remember.
+fn rarely<F: Future>(work: F) -> Pin<Box<F>> {
+    Box::pin(work)
 }
 
 /// A future that has ended gives its room to another.

@@ -203,8 +203,10 @@ impl KafkaConfig {
             .set("auto.offset.reset", "earliest")
             .set("fetch.wait.max.ms", fetch_wait)
             // A full queue is looked at again after this; the default of a second is a stall.
-            .set("fetch.queue.backoff.ms", "50")
-            .set("queued.max.messages.kbytes", "16384")
+            .set("fetch.queue.backoff.ms", "2")
+            .set("fetch.max.bytes", "2097152")
+            .set("fetch.message.max.bytes", "262144")
+            .set("queued.max.messages.kbytes", "4096")
             .set("max.poll.interval.ms", "300000");
         match self.group_protocol {
             GroupProtocol::Classic => {

@@ -87,16 +87,44 @@ async fn an_empty_key_no_key_doubled_headers_almost_a_megabyte_and_no_value_each
     assert_eq!(classes, [("assets/largest-bad", "handle"), ("assets/tombstone", "decode")]);
 }
 
+/// The topic of outcomes, which takes nothing of more bytes than these.
+async fn limited(bench: &Bench, bytes: &str) -> String {
+    let outcomes = bench.kafka.name(topics::ASSET_EVENTS);
+    let admin: AdminClient<DefaultClientContext> = bench.kafka.client("test").create().unwrap();
+    let limit = AlterConfig::new(ResourceSpecifier::Topic(&outcomes)).set("max.message.bytes", bytes);
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+    for altered in admin.alter_configs(&[limit], &options).await.unwrap() {
+        altered.unwrap();
+    }
+    outcomes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_travels_with_an_event_that_is_too_large_arrives() {
+    let bench = Bench::new().await;
+    let outcomes = limited(&bench, "60000").await;
+    let mut large = event("large");
+    large.value = format!("\"{}\"", "x".repeat(200_000)).into_bytes();
+    // All at once and of one partition, so that they are one batch, which the broker refuses as a whole.
+    let sent = (0..40).map(|n| (n, if n == 20 { &large.value } else { &event("small").value }.clone()));
+    let sent = sent.map(async |(n, value)| {
+        let record = rdkafka::producer::FutureRecord::to(&outcomes)
+            .key(b"one".as_slice())
+            .payload(value.as_slice());
+        (n, bench.producer.send_record(record).await)
+    });
+    for (n, placed) in futures::future::join_all(sent).await {
+        match placed {
+            Ok(_) => assert_ne!(n, 20),
+            Err(e) => assert!(n == 20 && e.is_too_large(), "{n}: {e}"),
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_kafka_takes_for_too_large_sends_its_cause_to_the_dead_letters_and_stops_nobody() {
     let bench = Bench::new().await;
-    let outcomes = bench.kafka.name(topics::ASSET_EVENTS);
-    let admin: AdminClient<DefaultClientContext> = bench.kafka.client("test").create().unwrap();
-    let small = AlterConfig::new(ResourceSpecifier::Topic(&outcomes)).set("max.message.bytes", "60000");
-    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
-    for altered in admin.alter_configs(&[small], &options).await.unwrap() {
-        altered.unwrap();
-    }
+    let outcomes = limited(&bench, "60000").await;
     for n in 0..10 {
         bench.send(&format!("m{n}")).await;
         // One is more than the topic takes, one is more than the producer does; what comes after them has their keys.

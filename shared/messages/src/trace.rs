@@ -53,22 +53,34 @@ impl FromStr for TraceParent {
     type Err = NotATraceParent;
 
     fn from_str(text: &str) -> Result<Self, NotATraceParent> {
-        let mut parts = text.split('-');
-        let mut field = |digits: usize| {
-            let part = parts
-                .next()
-                .filter(|p| p.len() == digits && p.bytes().all(|b| b.is_ascii_hexdigit()));
-            part.and_then(|p| u128::from_str_radix(p, 16).ok()).ok_or(NotATraceParent)
-        };
-        let (version, trace_id, span_id, flags) = (field(2)?, field(32)?, field(16)?, field(2)?);
+        // Every message brings one: the places are fixed, so nothing is searched for.
+        let (head, rest) = text.as_bytes().split_first_chunk::<55>().ok_or(NotATraceParent)?;
+        let field = |at: usize, digits: usize| head.get(at..at + digits).and_then(hex).ok_or(NotATraceParent);
+        let (version, flags) = (field(0, 2)?, field(53, 2)?);
+        let (high, low, span_id) = (field(3, 16)?, field(19, 16)?, field(36, 16)?);
+        let trace_id = u128::from(high) << 64 | u128::from(low);
+        let parted = [head[2], head[35], head[52]] == *b"---";
         // Later versions may carry more fields behind these four; version 00 may not.
-        if version == 0xff || (version == 0 && parts.next().is_some()) || trace_id == 0 || span_id == 0 {
+        let ended = rest.is_empty() || (version != 0 && rest.starts_with(b"-"));
+        if version == 0xff || !parted || !ended || trace_id == 0 || span_id == 0 {
             return Err(NotATraceParent);
         }
-        let span_id = u64::try_from(span_id).map_err(|_| NotATraceParent)?;
         let flags = u8::try_from(flags).map_err(|_| NotATraceParent)?;
         Ok(Self { trace_id, span_id, flags })
     }
+}
+
+/// The number that up to sixteen hexadecimal digits stand for.
+fn hex(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0, |number, digit| {
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            b'A'..=b'F' => digit - b'A' + 10,
+            _ => return None,
+        };
+        Some(number << 4 | u64::from(value))
+    })
 }
 
 impl fmt::Display for TraceParent {
@@ -90,6 +102,8 @@ mod tests {
         assert_eq!(given.to_string(), text);
         assert_eq!(TraceParent::root().to_string().len(), text.len());
         assert_eq!(TraceParent::at((0, 1, 1)), None);
+        let later: TraceParent = format!("cc-{}-what-else", text.split_once('-').unwrap().1).parse().unwrap();
+        assert_eq!(later, given, "a later version may say more");
     }
 
     #[test]
@@ -101,6 +115,10 @@ mod tests {
             "00-00000000000000000000000000000000-b7ad6b7169203331-01",
             "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-extra",
+            "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01.extra",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b716920333g-01",
+            "00-0af7651916cd43dd8448eb211c80319c.b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0",
         ] {
             assert!(bad.parse::<TraceParent>().is_err(), "{bad}");
         }

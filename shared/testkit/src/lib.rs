@@ -14,6 +14,7 @@ mod outcome;
 mod own_stack;
 mod pool;
 mod program;
+mod prometheus;
 mod scaler;
 mod topics;
 
@@ -27,6 +28,7 @@ pub use outcome::WORKERS;
 pub use own_stack::OwnStack;
 pub use pool::{Pool, RECIPIENT, Submitted, UNITS};
 pub use program::{Program, binary as program, spawn as start_program, until};
+pub use prometheus::Prometheus;
 pub use rustix::process::Signal;
 pub use scaler::{Job, Scaler};
 pub use topics::Seen;

@@ -1,6 +1,7 @@
 # Prometheus from the system's package: looks at itself and at the intake every five seconds, and keeps little.
 # shellcheck shell=bash
 # Workers come and go faster than anything could look at them: what they measure is in their logs.
+# With PROMETHEUS_CONFIG_FILE it is told by that file what to look at, and which rules to follow.
 
 PROMETHEUS_KEEP_TIME=2d
 PROMETHEUS_KEEP_SIZE=256MB
@@ -14,6 +15,10 @@ prometheus_stop_seconds() { printf %s 15; }
 prometheus_has_state() { [[ -d $STATE/data/prometheus/wal ]]; }
 prometheus_fetch() { command -v prometheus >/dev/null || die "prometheus is missing: run scripts/doctor --with prometheus"; }
 prometheus_config() {
+  if [[ -n ${PROMETHEUS_CONFIG_FILE:-} ]]; then
+    cat -- "$PROMETHEUS_CONFIG_FILE"
+    return
+  fi
   cat <<CONFIG
 global:
   scrape_interval: 5s

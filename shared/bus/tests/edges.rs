@@ -106,7 +106,8 @@ async fn what_travels_with_an_event_that_is_too_large_arrives() {
     let mut large = event("large");
     large.value = format!("\"{}\"", "x".repeat(200_000)).into_bytes();
     // All at once and of one partition, so that they are one batch, which the broker refuses as a whole.
-    let sent = (0..40).map(|n| (n, if n == 20 { &large.value } else { &event("small").value }.clone()));
+    let small = event("small").value;
+    let sent = (0..40).map(|n| (n, if n == 20 { &large.value } else { &small }));
     let sent = sent.map(async |(n, value)| {
         let record = rdkafka::producer::FutureRecord::to(&outcomes)
             .key(b"one".as_slice())

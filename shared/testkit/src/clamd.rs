@@ -1,5 +1,8 @@
 //! A scanner of a test's own.
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+
 use crate::OwnStack;
 
 /// The real clamd as `scripts/stack` sets it up, alone, on a free port; ends with the value.
@@ -24,6 +27,29 @@ impl Clamd {
         self.0.var("STACK_CLAMD_MARKER")
     }
 
+    /// The address of a door in front of it that answers for it when it is asked how old its signatures are: ours have no date.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    #[allow(clippy::expect_used)]
+    pub async fn dated(&self, made: &str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let door = listener.local_addr().expect("a bound listener has an address");
+        let (real, version) = (self.address().to_owned(), format!("ClamAV 1.4.3/27780/{made}\0"));
+        tokio::spawn(async move {
+            while let Ok((asker, _)) = listener.accept().await {
+                let (real, version) = (real.clone(), version.clone());
+                tokio::spawn(async move {
+                    // Either side may hang up first.
+                    if let Err(e) = answer(asker, &real, &version).await {
+                        eprintln!("behind the door: {e}");
+                    }
+                });
+            }
+        });
+        door.to_string()
+    }
+
     /// Stops it in order.
     ///
     /// # Panics
@@ -39,4 +65,15 @@ impl Clamd {
     pub async fn begin(&self) {
         self.0.begin("clamd").await;
     }
+}
+
+async fn answer(mut asker: TcpStream, real: &str, version: &str) -> std::io::Result<()> {
+    let mut command = [0; 9];
+    asker.read_exact(&mut command).await?;
+    if &command == b"zVERSION\0" {
+        return asker.write_all(version.as_bytes()).await;
+    }
+    let mut real = TcpStream::connect(real).await?;
+    real.write_all(&command).await?;
+    copy_bidirectional(&mut asker, &mut real).await.map(drop)
 }

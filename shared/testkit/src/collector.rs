@@ -1,4 +1,7 @@
-//! A collector as OpenTelemetry's: takes metrics and spans over OTLP (http/protobuf) and keeps them for a test.
+//! A collector as OpenTelemetry's: takes metrics and spans over OTLP (http/protobuf) and keeps them for a test; Prometheus may read
+//! what the metrics have come to.
+
+mod exposition;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +10,8 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::post;
+use axum::routing::{get, post};
+use exposition::Exposition;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
@@ -50,11 +54,12 @@ pub struct SeenPoint {
 struct Kept {
     spans: Vec<SeenSpan>,
     points: Vec<SeenPoint>,
+    exposition: Exposition,
 }
 
 /// A running collector; it ends with the test's runtime.
 pub struct Collector {
-    /// For `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    /// For `OTEL_EXPORTER_OTLP_ENDPOINT`; `/metrics` under it is for Prometheus.
     pub url: String,
     kept: Arc<Mutex<Kept>>,
 }
@@ -70,6 +75,7 @@ impl Collector {
         let app = Router::new()
             .route("/v1/traces", post(take_spans))
             .route("/v1/metrics", post(take_metrics))
+            .route("/metrics", get(expose))
             .with_state(kept.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("a bound listener has an address"));
@@ -128,6 +134,7 @@ async fn take_metrics(State(kept): State<Arc<Mutex<Kept>>>, body: Bytes) -> Stat
     for from in request.resource_metrics {
         let resource = resource(from.resource);
         for metric in from.scope_metrics.into_iter().flat_map(|scope| scope.metrics) {
+            kept.exposition.take(&service(&resource), metric.clone());
             let (delta, points) = points(metric.data);
             kept.points.extend(points.into_iter().map(|(attributes, value)| SeenPoint {
                 service: service(&resource),
@@ -140,6 +147,10 @@ async fn take_metrics(State(kept): State<Arc<Mutex<Kept>>>, body: Bytes) -> Stat
         }
     }
     StatusCode::OK
+}
+
+async fn expose(State(kept): State<Arc<Mutex<Kept>>>) -> String {
+    kept.lock().unwrap_or_else(PoisonError::into_inner).exposition.render()
 }
 
 /// Whether the points are deltas, and the points.

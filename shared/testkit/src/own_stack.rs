@@ -1,7 +1,7 @@
 //! A copy of the whole stack that belongs to one test: the only one whose servers a test may stop.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -32,6 +32,10 @@ const FOREIGN: [&str; 13] = [
     "HTTP_ADDR",
     "METRICS_ADDR",
 ];
+/// Where the script is told what Prometheus is to do.
+const PROMETHEUS_CONFIG: &str = "PROMETHEUS_CONFIG_FILE";
+/// What the script is told of this stack: its own in spite of their names.
+const SETTINGS: [&str; 3] = ["STACK_DIR", "STACK_PORT_BASE", PROMETHEUS_CONFIG];
 /// How long a server may take to stop or start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -47,22 +51,28 @@ impl OwnStack {
     /// # Panics
     /// When one does not start.
     pub async fn start() -> Self {
-        Self::with(&["up"]).await
+        Self::with(&["up"], &[]).await
     }
 
     /// Starts one server alone.
     pub(crate) async fn of(server: &str) -> Self {
-        Self::with(&["start", server]).await
+        Self::with(&["start", server], &[]).await
+    }
+
+    /// Starts Prometheus alone, with this file for its configuration.
+    pub(crate) async fn of_prometheus(config: &Path) -> Self {
+        Self::with(&["start", "prometheus"], &[(PROMETHEUS_CONFIG, &config.to_string_lossy())]).await
     }
 
     #[allow(clippy::expect_used)]
-    async fn with(args: &[&str]) -> Self {
+    async fn with(args: &[&str], settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the test");
         let mut vars: Vec<(String, String)> = std::env::vars()
             .filter(|(name, _)| !FOREIGN.iter().any(|prefix| name.starts_with(prefix)))
             .collect();
         vars.push(("STACK_DIR".to_owned(), folder.path().to_string_lossy().into_owned()));
         vars.push(("STACK_PORT_BASE".to_owned(), free_base().to_string()));
+        vars.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let mut stack = Self { folder, vars };
         stack.script(args).await;
         stack.vars = stack.read_env();
@@ -179,7 +189,7 @@ impl OwnStack {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(script());
         command.args(args).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
-        let own = |name: &str| name == "STACK_DIR" || name == "STACK_PORT_BASE" || !FOREIGN.iter().any(|p| name.starts_with(p));
+        let own = |name: &str| SETTINGS.contains(&name) || !FOREIGN.iter().any(|p| name.starts_with(p));
         command.envs(self.vars.iter().filter(|(name, _)| own(name)).cloned());
         command
     }

@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -157,6 +158,12 @@ impl Pool {
         std::fs::read_to_string(self.folder.path().join(format!("{name}.log"))).unwrap_or_default()
     }
 
+    /// A request to the intake, with the tenant's token.
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.http.request(method, format!("{}/v1/{path}", self.url));
+        request.bearer_auth(&self.token)
+    }
+
     /// Sends one file of the example dossier in this trace; with `close`, the dossier is closed behind it.
     ///
     /// # Panics
@@ -252,7 +259,7 @@ impl Pool {
     }
 
     async fn get(&self, path: &str) -> Value {
-        let request = self.http.get(format!("{}/v1/{path}", self.url)).bearer_auth(&self.token);
+        let request = self.request(Method::GET, path);
         match request.send().await {
             Ok(answer) if answer.status().is_success() => answer.json().await.unwrap_or(Value::Null),
             _ => Value::Null,

@@ -15,8 +15,7 @@ use sha2::{Digest as _, Sha256};
 use stores::StoreError;
 use stores::records::{DocumentRecord, DocumentState};
 use testkit::{Clamd, Collector, Corner, until};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{ChildStdout, Command};
 use zip::write::SimpleFileOptions;
 
@@ -194,38 +193,11 @@ async fn says(log: &mut Lines<BufReader<ChildStdout>>, what: &str) {
     tokio::time::timeout(Duration::from_secs(30), found).await.expect(what);
 }
 
-/// The real scanner behind a door that answers for it when it is asked how old its signatures are.
-async fn aged(clamd: &Clamd, version: &'static str) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (door, real) = (listener.local_addr().unwrap().to_string(), clamd.address().to_owned());
-    tokio::spawn(async move {
-        loop {
-            let (mut asker, _) = listener.accept().await.unwrap();
-            let real = real.clone();
-            tokio::spawn(async move {
-                let mut command = [0; 9];
-                asker.read_exact(&mut command).await.unwrap();
-                if &command == b"zVERSION\0" {
-                    asker.write_all(version.as_bytes()).await.unwrap();
-                    return;
-                }
-                let mut real = TcpStream::connect(real).await.unwrap();
-                real.write_all(&command).await.unwrap();
-                // Either side may hang up first.
-                if let Err(e) = copy_bidirectional(&mut asker, &mut real).await {
-                    eprintln!("behind the door: {e}");
-                }
-            });
-        }
-    });
-    door
-}
-
 #[tokio::test]
 async fn old_signatures_are_warned_of_and_every_verdict_is_counted() {
     let mut world = World::new().await;
     let collector = Collector::start().await;
-    let door = aged(&world.clamd, "ClamAV 1.4.3/27780/Mon Sep 29 08:27:12 2025\0").await;
+    let door = world.clamd.dated("Mon Sep 29 08:27:12 2025").await;
     world.corner.set("CLAMD_ADDR", door);
     world.corner.set("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.clone());
     let documents = [

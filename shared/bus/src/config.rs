@@ -202,11 +202,13 @@ impl KafkaConfig {
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "earliest")
             .set("fetch.wait.max.ms", fetch_wait)
-            // A full queue is looked at again after this; the default of a second is a stall.
-            .set("fetch.queue.backoff.ms", "2")
+            // What memory a worker takes while it is behind: small answers, few of them ahead of the handlers. A message that
+            // is larger comes all the same. Twice as much ahead costs as much again and gains nothing.
             .set("fetch.max.bytes", "2097152")
             .set("fetch.message.max.bytes", "262144")
             .set("queued.max.messages.kbytes", "4096")
+            // A full queue is looked at again after this; the default of a second is a stall, and so are few messages' time.
+            .set("fetch.queue.backoff.ms", "2")
             .set("max.poll.interval.ms", "300000");
         match self.group_protocol {
             GroupProtocol::Classic => {

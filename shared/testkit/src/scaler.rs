@@ -58,7 +58,17 @@ impl Scaler {
         let text = |path: &Path| path.to_str().expect("the paths of tests are text").to_owned();
         let (files, bin_dir) = (text(&repository("scalers")), text(bin_dir));
         let (events_arg, log_arg) = (text(&events), text(&log_dir));
-        let mut args = vec!["run", "--poll", "500ms", "--scalers", &files, "--bin-dir", &bin_dir];
+        let mut args = vec![
+            "run",
+            "--poll",
+            "500ms",
+            "--backoff",
+            "1s",
+            "--scalers",
+            &files,
+            "--bin-dir",
+            &bin_dir,
+        ];
         args.extend(["--events", &events_arg, "--log-dir", &log_arg]);
         for worker in ["ingestion", "valuation", "minting"] {
             args.extend(["--worker", worker]);
@@ -81,7 +91,7 @@ impl Scaler {
         let events = self.events();
         let of = |kind: &'static str| events.iter().filter(move |e| e["worker"] == worker && e["event"] == kind);
         of("started")
-            .filter(|started| !of("ended").any(|ended| ended["job"] == started["job"]))
+            .filter(|started| !of("ended").any(|ended| ended["pid"] == started["pid"]))
             .filter_map(Job::of)
             .collect()
     }

@@ -16,24 +16,57 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::child::BECOME;
 
+/// How a failed job's log ends.
+const FAILED: &str = ".failed.log";
+
 /// A job's log is cut at this many bytes.
 const LOG_LIMIT: usize = 16 * 1024 * 1024;
 
-/// A job that has not ended.
+/// A job that has not ended: its process runs, or waits for its next try.
 #[derive(Debug)]
 pub struct Job {
     pub worker: String,
     pub name: String,
-    pub pid: u32,
     pub log: PathBuf,
-    pub started: Instant,
-    /// It has said something: its program runs.
-    begun: Arc<AtomicBool>,
+    /// The deadline counts from here, waits included.
+    pub created: Instant,
+    /// Processes that it has had.
+    pub attempts: u32,
+    /// Those of them that failed and count towards `backoffLimit`.
+    pub failures: u32,
+    pub state: State,
     /// When it was told that its deadline has passed.
     pub overdue: Option<Instant>,
 }
 
-/// A job that has.
+#[derive(Debug)]
+pub enum State {
+    Runs(Process),
+    Waits { until: Instant },
+}
+
+#[derive(Debug, Clone)]
+pub struct Process {
+    pub pid: u32,
+    pub started: Instant,
+    /// It has said something: its program runs.
+    begun: Arc<AtomicBool>,
+}
+
+impl Job {
+    pub fn process(&self) -> Option<&Process> {
+        match &self.state {
+            State::Runs(process) => Some(process),
+            State::Waits { .. } => None,
+        }
+    }
+
+    fn begun(&self) -> bool {
+        self.process().is_some_and(|p| p.begun.load(Ordering::Relaxed))
+    }
+}
+
+/// A job's process that has ended.
 #[derive(Debug)]
 pub struct Ended {
     pub name: String,
@@ -68,24 +101,32 @@ impl Jobs {
         })
     }
 
-    /// How many of a worker's jobs have not ended.
+    /// How many of a worker's jobs have not ended, those that wait for their next try included.
     pub fn running(&self, worker: &str) -> usize {
-        self.running.values().filter(|job| job.worker == worker).count()
+        self.of(worker).count()
     }
 
-    /// How many of them have not begun: their program has not said anything yet.
+    /// How many of them have not begun: no process of theirs runs that has said anything.
     pub fn pending(&self, worker: &str) -> usize {
-        let mine = self.running.values().filter(|job| job.worker == worker);
-        mine.filter(|job| !job.begun.load(Ordering::Relaxed)).count()
+        self.of(worker).filter(|job| !job.begun()).count()
+    }
+
+    /// How many of them wait for their next try.
+    pub fn waiting(&self, worker: &str) -> usize {
+        self.of(worker).filter(|job| job.process().is_none()).count()
+    }
+
+    fn of(&self, worker: &str) -> impl Iterator<Item = &Job> {
+        self.running.values().filter(move |job| job.worker == worker)
     }
 
     /// Tells jobs that have run for longer than their deadline to end, and ends those that do not within the grace. The
-    /// names of those that were told now.
+    /// names of those that were told now; of them, whose process does not run is over.
     pub fn enforce(&mut self, worker: &str, deadline: Duration, grace: Duration) -> Vec<String> {
         let mut told = Vec::new();
         for job in self.running.values_mut().filter(|job| job.worker == worker) {
             let signal = match job.overdue {
-                None if job.started.elapsed() >= deadline => {
+                None if job.created.elapsed() >= deadline => {
                     job.overdue = Some(Instant::now());
                     told.push(job.name.clone());
                     Signal::TERM
@@ -93,7 +134,9 @@ impl Jobs {
                 Some(since) if since.elapsed() >= grace => Signal::KILL,
                 _ => continue,
             };
-            send(job.pid, signal);
+            if let Some(process) = job.process() {
+                send(process.pid, signal);
+            }
         }
         told
     }
@@ -103,9 +146,7 @@ impl Jobs {
         self.running.len()
     }
 
-    /// Starts a job. The process is in a group of its own, so that Ctrl-C at a terminal reaches the scaler alone, which
-    /// passes it on once; a second signal would tell the worker to drop its work. It must be called on the main thread:
-    /// the kernel tells the child to stop when the *thread* that made it ends.
+    /// Starts a job.
     ///
     /// # Errors
     /// When the process or its log cannot be made.
@@ -113,7 +154,58 @@ impl Jobs {
         self.next += 1;
         let name = format!("{worker}-{}", self.next);
         let log = self.log_dir.join(format!("{name}.log"));
-        let file = std::fs::File::create(&log).with_context(|| format!("{} cannot be made", log.display()))?;
+        let process = self.spawn(worker, &name, &log)?;
+        let job = Job {
+            worker: worker.to_owned(),
+            name: name.clone(),
+            log,
+            created: Instant::now(),
+            attempts: 1,
+            failures: 0,
+            state: State::Runs(process),
+            overdue: None,
+        };
+        Ok(self.running.entry(name).or_insert(job))
+    }
+
+    /// Starts a job's process once more; what it says goes on in the same log.
+    ///
+    /// # Errors
+    /// When the process cannot be made; then the job waits as before.
+    pub fn restart(&mut self, name: &str) -> anyhow::Result<&Job> {
+        let job = self.running.get(name).context("there is no such job")?;
+        let process = self.spawn(&job.worker, name, &job.log)?;
+        let job = self.running.get_mut(name).context("there is no such job")?;
+        job.state = State::Runs(process);
+        job.attempts = job.attempts.saturating_add(1);
+        Ok(job)
+    }
+
+    /// Lets a job wait for its next try.
+    pub fn retry(&mut self, name: &str, failures: u32, wait: Duration) {
+        if let Some(job) = self.running.get_mut(name) {
+            job.failures = failures;
+            job.state = State::Waits {
+                until: Instant::now() + wait,
+            };
+        }
+    }
+
+    /// The job that waits the shortest, and until when.
+    pub fn next_try(&self) -> Option<(Instant, &str)> {
+        let waiting = self.running.values().filter_map(|job| match job.state {
+            State::Waits { until } => Some((until, job.name.as_str())),
+            State::Runs(_) => None,
+        });
+        waiting.min()
+    }
+
+    /// The process is in a group of its own, so that Ctrl-C at a terminal reaches the scaler alone, which passes it on
+    /// once; a second signal would tell the worker to drop its work. It must be called on the main thread: the kernel
+    /// tells the child to stop when the *thread* that made it ends.
+    fn spawn(&self, worker: &str, name: &str, log: &Path) -> anyhow::Result<Process> {
+        let file = std::fs::File::options().create(true).append(true).open(log);
+        let file = file.with_context(|| format!("{} cannot be made", log.display()))?;
         // By this name it is found even when its file was replaced by a newer build meanwhile.
         let mut child = Command::new("/proc/self/exe")
             .arg(BECOME)
@@ -131,7 +223,7 @@ impl Jobs {
         let pid = child.id().context("the process ended before it was known")?;
         let log_to = tokio::fs::File::from_std(file);
         let (stdout, stderr, ended) = (child.stdout.take(), child.stderr.take(), self.ended.clone());
-        let job = name.clone();
+        let job = name.to_owned();
         let begun = Arc::new(AtomicBool::new(false));
         let says = Arc::clone(&begun);
         tokio::spawn(async move {
@@ -143,46 +235,66 @@ impl Jobs {
             let sent = ended.send(Ended { name: job, status });
             drop(sent);
         });
-        let job = Job {
-            worker: worker.to_owned(),
-            name: name.clone(),
+        Ok(Process {
             pid,
-            log,
             started: Instant::now(),
             begun,
-            overdue: None,
+        })
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Job> {
+        self.running.get(name)
+    }
+
+    /// Takes a job off the list. A failed one's log says so by its name.
+    ///
+    /// # Errors
+    /// When the log cannot be renamed.
+    pub fn end(&mut self, name: &str, failed: bool) -> anyhow::Result<Option<Job>> {
+        let Some(mut job) = self.running.remove(name) else {
+            return Ok(None);
         };
-        Ok(self.running.entry(name).or_insert(job))
-    }
-
-    /// Takes a job off the list.
-    pub fn end(&mut self, name: &str) -> Option<Job> {
-        self.running.remove(name)
-    }
-
-    /// Sends every job a signal.
-    pub fn signal(&self, signal: Signal) {
-        for job in self.running.values() {
-            send(job.pid, signal);
+        if failed {
+            let log = job.log.with_file_name(format!("{name}{FAILED}"));
+            std::fs::rename(&job.log, &log).with_context(|| format!("{} cannot be renamed", job.log.display()))?;
+            job.log = log;
         }
+        Ok(Some(job))
     }
 
-    /// Deletes a worker's oldest logs but for `keep`; those of running jobs stay.
+    /// Sends every process a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.running.values().filter_map(Job::process).for_each(|p| send(p.pid, signal));
+    }
+
+    /// Jobs that only wait for their next try are given up.
+    pub fn give_up_waiting(&mut self) {
+        self.running.retain(|_, job| job.process().is_some());
+    }
+
+    /// Deletes a worker's oldest logs but for so many of jobs that succeeded and so many of jobs that failed; those of
+    /// running jobs stay.
     ///
     /// # Errors
     /// When the directory cannot be read.
-    pub fn forget(&self, worker: &str, keep: usize) -> anyhow::Result<()> {
+    pub fn forget(&self, worker: &str, (succeeded, failed): (usize, usize)) -> anyhow::Result<()> {
         let prefix = format!("{worker}-");
-        let mut logs: Vec<(u64, PathBuf)> = std::fs::read_dir(&self.log_dir)
+        let logs: Vec<(u64, bool, PathBuf)> = std::fs::read_dir(&self.log_dir)
             .with_context(|| format!("{} cannot be read", self.log_dir.display()))?
             .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter_map(|path| Some((number(&path, &prefix)?, path)))
-            .filter(|(_, path)| !self.running.values().any(|job| job.log == *path))
+            .filter_map(|path| {
+                let (number, failed) = number(&path, &prefix)?;
+                Some((number, failed, path))
+            })
+            .filter(|(_, _, path)| !self.running.values().any(|job| job.log == *path))
             .collect();
-        logs.sort();
-        let old = logs.len().saturating_sub(keep);
-        for (_, path) in logs.into_iter().take(old) {
-            std::fs::remove_file(&path).with_context(|| format!("{} cannot be deleted", path.display()))?;
+        for (kind, keep) in [(false, succeeded), (true, failed)] {
+            let mut ended: Vec<_> = logs.iter().filter(|(_, failed, _)| *failed == kind).collect();
+            ended.sort();
+            let old = ended.len().saturating_sub(keep);
+            for (_, _, path) in ended.into_iter().take(old) {
+                std::fs::remove_file(path).with_context(|| format!("{} cannot be deleted", path.display()))?;
+            }
         }
         Ok(())
     }
@@ -196,9 +308,13 @@ fn send(pid: u32, signal: Signal) {
     }
 }
 
-/// The number in a log's name.
-fn number(path: &Path, prefix: &str) -> Option<u64> {
-    path.file_name()?.to_str()?.strip_prefix(prefix)?.strip_suffix(".log")?.parse().ok()
+/// The number in a log's name, and whether its job failed.
+fn number(path: &Path, prefix: &str) -> Option<(u64, bool)> {
+    let name = path.file_name()?.to_str()?.strip_prefix(prefix)?;
+    match name.strip_suffix(FAILED) {
+        Some(number) => Some((number.parse().ok()?, true)),
+        None => Some((name.strip_suffix(".log")?.parse().ok()?, false)),
+    }
 }
 
 /// How a process ended: its exit code, or the signal that ended it.
@@ -246,5 +362,39 @@ async fn read<R: AsyncRead + Unpin>(source: &mut Option<R>, buffer: &mut [u8]) -
     match source {
         Some(source) => source.read(buffer).await,
         None => Ok(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_jobs_that_succeeded_and_of_jobs_that_failed_as_many_logs_stay_as_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tell, _ended) = tokio::sync::mpsc::unbounded_channel();
+        let jobs = Jobs::new(PathBuf::from("bin"), dir.path().to_owned(), Duration::from_secs(1), tell).unwrap();
+        let names = ["1.log", "9.log", "10.log", "2.failed.log", "3.failed.log", "11.failed.log"];
+        let mut all: Vec<String> = names.iter().map(|n| format!("ingestion-{n}")).collect();
+        all.extend(["backup-1.log".to_owned(), "notes.txt".to_owned()]);
+        for name in &all {
+            std::fs::write(dir.path().join(name), "x").unwrap();
+        }
+        jobs.forget("ingestion", (1, 2)).unwrap();
+        let left = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap());
+        let mut left: Vec<String> = left.collect();
+        left.sort();
+        assert_eq!(
+            left,
+            [
+                "backup-1.log",
+                "ingestion-10.log",
+                "ingestion-11.failed.log",
+                "ingestion-3.failed.log",
+                "notes.txt"
+            ]
+        );
     }
 }

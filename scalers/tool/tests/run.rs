@@ -241,6 +241,55 @@ async fn an_edit_counts_for_new_jobs_and_spares_the_running_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_edit_of_the_pod_counts_for_new_jobs_and_spares_the_running_ones() {
+    let mut b = Bench::new().await;
+    b.corner.set("IDLE_EXIT_MS", "600000");
+    let dir = own_files(&mut b);
+    b.send(1).await;
+    let running = b.run(&["--worker", "ingestion"]);
+    let old = running.next("started");
+    let pods = dir.path().join("k8s/base/workers");
+    std::fs::create_dir_all(&pods).unwrap();
+    let pod = "kind: ScaledJob\nmetadata: { name: ingestion }\nspec: { jobTargetRef: { activeDeadlineSeconds: 1 } }\n";
+    std::fs::write(pods.join("ingestion.yaml"), pod).unwrap();
+    running.next("reloaded");
+    let file = b.scalers.join("ingestion.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("minReplicaCount: 0", "minReplicaCount: 2")).unwrap();
+    let new = running.next("started");
+    assert_eq!(running.next("deadline")["job"], new["job"]);
+    running.next("ended");
+    test_kill_process(pid_of(&old)).unwrap();
+    let events = running.stop();
+    assert!(
+        events.iter().all(|e| e["event"] != "deadline" || e["job"] != old["job"]),
+        "{events:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_brokers_the_minimum_alone_is_kept() {
+    let mut b = Bench::new().await;
+    b.corner.set("KAFKA_BROKERS", "127.0.0.1:1");
+    let _dir = own_files(&mut b);
+    let file = b.scalers.join("ingestion.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("minReplicaCount: 0", "minReplicaCount: 2")).unwrap();
+    let running = b.run(&["--worker", "ingestion"]);
+    running.next("look_failed");
+    for _ in 0..2 {
+        running.next("started");
+    }
+    let events = running.stop();
+    let look = events.iter().find(|e| e["event"] == "look").unwrap();
+    assert_eq!(
+        (&look["offsets"], &look["wanted"], &look["create"]),
+        (&Value::from(Vec::<Value>::new()), &Value::from(0), &Value::from(2)),
+        "{look}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_program_is_for_new_jobs_and_spares_the_running_ones() {
     let mut b = Bench::new().await;
     b.corner.set("IDLE_EXIT_MS", "600000");

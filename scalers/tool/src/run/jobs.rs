@@ -10,17 +10,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::limits::PodLimits;
+use super::logs::{FAILED, forget, write_log};
 use crate::child::BECOME;
-
-/// How a failed job's log ends.
-const FAILED: &str = ".failed.log";
-
-/// A job's log is cut at this many bytes.
-const LOG_LIMIT: usize = 16 * 1024 * 1024;
 
 /// A job that has not ended: its process runs, or waits for its next try.
 #[derive(Debug)]
@@ -28,6 +23,8 @@ pub struct Job {
     pub worker: String,
     pub name: String,
     pub log: PathBuf,
+    /// Its pod's, as it was when the job was created.
+    pub limits: Arc<PodLimits>,
     /// The deadline counts from here, waits included.
     pub created: Instant,
     /// Processes that it has had.
@@ -120,18 +117,19 @@ impl Jobs {
         self.running.values().filter(move |job| job.worker == worker)
     }
 
-    /// Tells jobs that have run for longer than their deadline to end, and ends those that do not within the grace. The
-    /// names of those that were told now; of them, whose process does not run is over.
-    pub fn enforce(&mut self, worker: &str, deadline: Duration, grace: Duration) -> Vec<String> {
+    /// Tells jobs that have run for longer than their deadline to end, and ends those that do not within the grace. Names
+    /// and deadlines of those that were told now; of them, whose process does not run is over.
+    pub fn enforce(&mut self, worker: &str) -> Vec<(String, Duration)> {
         let mut told = Vec::new();
         for job in self.running.values_mut().filter(|job| job.worker == worker) {
+            let Some(deadline) = job.limits.deadline else { continue };
             let signal = match job.overdue {
                 None if job.created.elapsed() >= deadline => {
                     job.overdue = Some(Instant::now());
-                    told.push(job.name.clone());
+                    told.push((job.name.clone(), deadline));
                     Signal::TERM
                 }
-                Some(since) if since.elapsed() >= grace => Signal::KILL,
+                Some(since) if since.elapsed() >= job.limits.grace => Signal::KILL,
                 _ => continue,
             };
             if let Some(process) = job.process() {
@@ -150,15 +148,16 @@ impl Jobs {
     ///
     /// # Errors
     /// When the process or its log cannot be made.
-    pub fn start(&mut self, worker: &str) -> anyhow::Result<&Job> {
+    pub fn start(&mut self, worker: &str, limits: &Arc<PodLimits>) -> anyhow::Result<&Job> {
         self.next += 1;
         let name = format!("{worker}-{}", self.next);
         let log = self.log_dir.join(format!("{name}.log"));
-        let process = self.spawn(worker, &name, &log)?;
+        let process = self.spawn(worker, &name, &log, 1)?;
         let job = Job {
             worker: worker.to_owned(),
             name: name.clone(),
             log,
+            limits: Arc::clone(limits),
             created: Instant::now(),
             attempts: 1,
             failures: 0,
@@ -174,10 +173,11 @@ impl Jobs {
     /// When the process cannot be made; then the job waits as before.
     pub fn restart(&mut self, name: &str) -> anyhow::Result<&Job> {
         let job = self.running.get(name).context("there is no such job")?;
-        let process = self.spawn(&job.worker, name, &job.log)?;
+        let attempt = job.attempts.saturating_add(1);
+        let process = self.spawn(&job.worker, name, &job.log, attempt)?;
         let job = self.running.get_mut(name).context("there is no such job")?;
         job.state = State::Runs(process);
-        job.attempts = job.attempts.saturating_add(1);
+        job.attempts = attempt;
         Ok(job)
     }
 
@@ -203,7 +203,7 @@ impl Jobs {
     /// The process is in a group of its own, so that Ctrl-C at a terminal reaches the scaler alone, which passes it on
     /// once; a second signal would tell the worker to drop its work. It must be called on the main thread: the kernel
     /// tells the child to stop when the *thread* that made it ends.
-    fn spawn(&self, worker: &str, name: &str, log: &Path) -> anyhow::Result<Process> {
+    fn spawn(&self, worker: &str, name: &str, log: &Path, attempt: u32) -> anyhow::Result<Process> {
         let file = std::fs::File::options().create(true).append(true).open(log);
         let file = file.with_context(|| format!("{} cannot be made", log.display()))?;
         // By this name it is found even when its file was replaced by a newer build meanwhile.
@@ -222,12 +222,13 @@ impl Jobs {
             .with_context(|| format!("{worker} cannot be started"))?;
         let pid = child.id().context("the process ended before it was known")?;
         let log_to = tokio::fs::File::from_std(file);
+        let heading = (attempt > 1).then(|| format!("(attempt {attempt}, process {pid})\n"));
         let (stdout, stderr, ended) = (child.stdout.take(), child.stderr.take(), self.ended.clone());
         let job = name.to_owned();
         let begun = Arc::new(AtomicBool::new(false));
         let says = Arc::clone(&begun);
         tokio::spawn(async move {
-            let logged = tokio::spawn(write_log(stdout, stderr, log_to, says));
+            let logged = tokio::spawn(write_log(heading, (stdout, stderr), log_to, says));
             let status = child.wait().await;
             // What the job said last is in the pipe still; a grandchild that keeps it open is not waited for.
             let flushed = tokio::time::timeout(Duration::from_secs(1), logged).await;
@@ -267,36 +268,17 @@ impl Jobs {
         self.running.values().filter_map(Job::process).for_each(|p| send(p.pid, signal));
     }
 
+    /// Deletes the logs of a worker's ended jobs but for so many of those that succeeded and of those that failed.
+    ///
+    /// # Errors
+    /// When the directory cannot be read, or a log not be deleted.
+    pub fn forget(&self, worker: &str, keep: (usize, usize)) -> anyhow::Result<()> {
+        forget(&self.log_dir, worker, keep, |path| self.running.values().any(|job| job.log == path))
+    }
+
     /// Jobs that only wait for their next try are given up.
     pub fn give_up_waiting(&mut self) {
         self.running.retain(|_, job| job.process().is_some());
-    }
-
-    /// Deletes a worker's oldest logs but for so many of jobs that succeeded and so many of jobs that failed; those of
-    /// running jobs stay.
-    ///
-    /// # Errors
-    /// When the directory cannot be read.
-    pub fn forget(&self, worker: &str, (succeeded, failed): (usize, usize)) -> anyhow::Result<()> {
-        let prefix = format!("{worker}-");
-        let logs: Vec<(u64, bool, PathBuf)> = std::fs::read_dir(&self.log_dir)
-            .with_context(|| format!("{} cannot be read", self.log_dir.display()))?
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter_map(|path| {
-                let (number, failed) = number(&path, &prefix)?;
-                Some((number, failed, path))
-            })
-            .filter(|(_, _, path)| !self.running.values().any(|job| job.log == *path))
-            .collect();
-        for (kind, keep) in [(false, succeeded), (true, failed)] {
-            let mut ended: Vec<_> = logs.iter().filter(|(_, failed, _)| *failed == kind).collect();
-            ended.sort();
-            let old = ended.len().saturating_sub(keep);
-            for (_, _, path) in ended.into_iter().take(old) {
-                std::fs::remove_file(path).with_context(|| format!("{} cannot be deleted", path.display()))?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -308,93 +290,10 @@ fn send(pid: u32, signal: Signal) {
     }
 }
 
-/// The number in a log's name, and whether its job failed.
-fn number(path: &Path, prefix: &str) -> Option<(u64, bool)> {
-    let name = path.file_name()?.to_str()?.strip_prefix(prefix)?;
-    match name.strip_suffix(FAILED) {
-        Some(number) => Some((number.parse().ok()?, true)),
-        None => Some((name.strip_suffix(".log")?.parse().ok()?, false)),
-    }
-}
-
 /// How a process ended: its exit code, or the signal that ended it.
 pub fn how(status: &std::io::Result<ExitStatus>) -> (Option<i32>, Option<i32>) {
     match status {
         Ok(status) => (status.code(), status.signal()),
         Err(_) => (None, None),
-    }
-}
-
-/// Copies what a job says into its log, up to the limit; beyond it, it is read and dropped, so that the job goes on.
-async fn write_log<O, E>(stdout: Option<O>, stderr: Option<E>, mut log: tokio::fs::File, begun: Arc<AtomicBool>) -> std::io::Result<()>
-where
-    O: AsyncRead + Unpin,
-    E: AsyncRead + Unpin,
-{
-    let (mut out, mut err) = (stdout, stderr);
-    let (mut from_out, mut from_err) = (vec![0; 8192], vec![0; 8192]);
-    let mut left = LOG_LIMIT;
-    loop {
-        let bytes: &[u8] = tokio::select! {
-            n = read(&mut out, &mut from_out), if out.is_some() => match n? {
-                0 => { out = None; continue; }
-                n => from_out.get(..n).unwrap_or_default(),
-            },
-            n = read(&mut err, &mut from_err), if err.is_some() => match n? {
-                0 => { err = None; continue; }
-                n => from_err.get(..n).unwrap_or_default(),
-            },
-            else => break,
-        };
-        begun.store(true, Ordering::Relaxed);
-        let fits = bytes.len().min(left);
-        log.write_all(bytes.get(..fits).unwrap_or_default()).await?;
-        if fits < bytes.len() && left > 0 {
-            log.write_all(b"\n(cut here: the log is too long)\n").await?;
-        }
-        left -= fits;
-        log.flush().await?;
-    }
-    log.flush().await
-}
-
-async fn read<R: AsyncRead + Unpin>(source: &mut Option<R>, buffer: &mut [u8]) -> std::io::Result<usize> {
-    match source {
-        Some(source) => source.read(buffer).await,
-        None => Ok(0),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_jobs_that_succeeded_and_of_jobs_that_failed_as_many_logs_stay_as_asked() {
-        let dir = tempfile::tempdir().unwrap();
-        let (tell, _ended) = tokio::sync::mpsc::unbounded_channel();
-        let jobs = Jobs::new(PathBuf::from("bin"), dir.path().to_owned(), Duration::from_secs(1), tell).unwrap();
-        let names = ["1.log", "9.log", "10.log", "2.failed.log", "3.failed.log", "11.failed.log"];
-        let mut all: Vec<String> = names.iter().map(|n| format!("ingestion-{n}")).collect();
-        all.extend(["backup-1.log".to_owned(), "notes.txt".to_owned()]);
-        for name in &all {
-            std::fs::write(dir.path().join(name), "x").unwrap();
-        }
-        jobs.forget("ingestion", (1, 2)).unwrap();
-        let left = std::fs::read_dir(dir.path())
-            .unwrap()
-            .map(|e| e.unwrap().file_name().into_string().unwrap());
-        let mut left: Vec<String> = left.collect();
-        left.sort();
-        assert_eq!(
-            left,
-            [
-                "backup-1.log",
-                "ingestion-10.log",
-                "ingestion-11.failed.log",
-                "ingestion-3.failed.log",
-                "notes.txt"
-            ]
-        );
     }
 }

@@ -2,6 +2,8 @@
 
 mod events;
 mod jobs;
+mod limits;
+mod logs;
 mod pool;
 mod scale;
 mod table;
@@ -20,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use events::Event;
 use events::Events;
 use jobs::Jobs;
-use pool::{PodLimits, Pool};
+use pool::Pool;
 use scale::{OWN_GRACE, Scaling, finish, scale};
 use watch::{eyes, watch};
 
@@ -86,8 +88,7 @@ pub async fn run(args: RunArgs, env: &Env, stop: CancellationToken) -> anyhow::R
     let mut pools = Vec::with_capacity(scalers.len());
     let pods = args.pods.clone().unwrap_or_else(|| args.scalers.join("../k8s/base/workers"));
     for (worker, scaler) in scalers.into_iter().enumerate() {
-        let limits = PodLimits::read(&pods, &scaler.worker).map_err(misconfigured)?;
-        let pool = Pool::new(scaler, &args.scalers, limits, args.poll).map_err(misconfigured)?;
+        let pool = Pool::new(scaler, &args.scalers, &pods, args.poll).map_err(misconfigured)?;
         let eyes = eyes(&kafka, &pool.scaler, env).await.map_err(misconfigured)?;
         tokio::spawn(watch(worker, eyes, pool.every(), tell_look.clone(), stop.clone()));
         pools.push(pool);

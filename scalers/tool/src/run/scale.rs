@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::events::{Event, Events};
 use super::jobs::{Ended, Job, Jobs, how};
-use super::pool::{Fate, Pool};
+use super::limits::Fate;
+use super::pool::Pool;
 use super::watch::Looked;
 use crate::engine::Jobs as JobCount;
 use crate::simulate::{Look, Seen};
@@ -24,8 +25,6 @@ const LONGEST_BACKOFF: u32 = 36;
 const EDITS: Duration = Duration::from_millis(500);
 /// What the scaler keeps of its own time to stop after its jobs'.
 pub const OWN_GRACE: Duration = Duration::from_secs(2);
-/// Kubernetes' own grace, where a pod names none.
-const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 /// Why a job failed that did not end in time.
 const DEADLINE: &str = "it ran longer than activeDeadlineSeconds";
 
@@ -83,10 +82,8 @@ pub async fn scale(s: &mut Scaling<'_>, looks: &mut Receiver<Looked>, stop: &Can
 
 /// Holds a worker's jobs to their deadline.
 fn enforce(pool: &mut Pool, jobs: &mut Jobs, events: &mut Events) -> anyhow::Result<()> {
-    let Some(deadline) = pool.limits.deadline else { return Ok(()) };
-    let grace = pool.limits.grace.unwrap_or(DEFAULT_GRACE);
     let worker = pool.scaler.worker.clone();
-    for name in jobs.enforce(&worker, deadline, grace) {
+    for (name, deadline) in jobs.enforce(&worker) {
         let (worker, job, seconds) = (worker.clone(), name.clone(), deadline.as_secs());
         events.tell(&Event::Deadline { worker, job, seconds })?;
         if jobs.get(&name).is_some_and(|job| job.process().is_none()) {
@@ -99,7 +96,8 @@ fn enforce(pool: &mut Pool, jobs: &mut Jobs, events: &mut Events) -> anyhow::Res
 /// Decides on a look, and starts the jobs that are wanted.
 fn create(pool: &mut Pool, jobs: &mut Jobs, events: &mut Events, triggers: Vec<anyhow::Result<Seen>>) -> anyhow::Result<()> {
     let worker = pool.scaler.worker.clone();
-    // As in a cluster: a trigger that is not known counts for nothing, without any nothing is created, and running jobs go on.
+    // As in a cluster: a trigger that is not known counts for nothing; without any, the minimum alone is kept, and running
+    // jobs go on.
     let errors: Vec<String> = triggers.iter().filter_map(|t| t.as_ref().err()).map(|e| format!("{e:#}")).collect();
     let failing = !errors.is_empty();
     if failing && !pool.blind {
@@ -110,9 +108,7 @@ fn create(pool: &mut Pool, jobs: &mut Jobs, events: &mut Events, triggers: Vec<a
         events.tell(&Event::LookSucceeded { worker: worker.clone() })?;
     }
     pool.blind = failing;
-    if errors.len() == triggers.len() {
-        return Ok(());
-    }
+    let blind = errors.len() == triggers.len();
     let seen: Vec<Seen> = triggers.into_iter().map(|t| t.unwrap_or(Seen::Nothing)).collect();
     let running = jobs.running(&worker);
     let count = JobCount {
@@ -128,7 +124,7 @@ fn create(pool: &mut Pool, jobs: &mut Jobs, events: &mut Events, triggers: Vec<a
         wanted: decision.wanted,
         running,
     };
-    if pool.last_poll.as_ref() != Some(&poll) {
+    if !blind && pool.last_poll.as_ref() != Some(&poll) {
         events.tell(&poll)?;
         pool.last_poll = Some(poll);
     }
@@ -136,7 +132,7 @@ fn create(pool: &mut Pool, jobs: &mut Jobs, events: &mut Events, triggers: Vec<a
         return Ok(());
     }
     for _ in 0..decision.create {
-        match jobs.start(&worker) {
+        match jobs.start(&worker, &pool.limits) {
             Ok(job) => events.tell(&started(job, decision.lag))?,
             Err(e) => {
                 let error = format!("{e:#}");
@@ -152,14 +148,15 @@ fn create(pool: &mut Pool, jobs: &mut Jobs, events: &mut Events, triggers: Vec<a
 fn reap(s: &mut Scaling<'_>, ended: &Ended) -> anyhow::Result<()> {
     let Some(job) = s.jobs.get(&ended.name) else { return Ok(()) };
     let (exit_code, signal) = how(&ended.status);
-    let (worker, failures, overdue) = (job.worker.clone(), job.failures, job.overdue.is_some());
-    let Some(pool) = s.pools.iter_mut().find(|p| p.scaler.worker == worker) else {
-        return Ok(());
-    };
-    let fate = if overdue {
+    let worker = job.worker.clone();
+    let fate = if job.overdue.is_some() {
         Fate::Failed(DEADLINE.to_owned())
     } else {
-        pool.limits.fate(exit_code, signal, failures)
+        job.limits.fate(exit_code, signal, job.failures)
+    };
+    let limit = job.limits.backoff_limit;
+    let Some(pool) = s.pools.iter_mut().find(|p| p.scaler.worker == worker) else {
+        return Ok(());
     };
     tell_end(job, s.events, ended)?;
     match fate {
@@ -173,7 +170,7 @@ fn reap(s: &mut Scaling<'_>, ended: &Ended) -> anyhow::Result<()> {
                 worker,
                 job: ended.name.clone(),
                 failures,
-                limit: pool.limits.backoff_limit,
+                limit,
                 wait_ms: milliseconds(wait),
             })
         }

@@ -147,8 +147,11 @@ impl Past {
 
     fn of(log: &Log) -> anyhow::Result<Self> {
         let trace = Trace::of_log(log)?;
-        let start = log.looks.first().map_or(0.0, |(_, at, _)| *at);
-        let all = log.looks.iter().map(|(_, at, look)| Seen {
+        let start = log.looks.iter().find(|(_, _, look)| !look.offsets.is_empty());
+        let start = start.map_or(0.0, |(_, at, _)| *at);
+        // Looks that failed saw nothing.
+        let all = log.looks.iter().filter(|(_, _, look)| !look.offsets.is_empty());
+        let all = all.map(|(_, at, look)| Seen {
             at: at - start,
             lag: look
                 .offsets

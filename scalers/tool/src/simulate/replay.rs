@@ -131,7 +131,8 @@ pub fn decide(scaler: &Scaler, seen: &[Seen], jobs: Jobs, memories: &mut [Memory
                 first.get_or_insert((*count, *count, Bound::None));
                 measured.push(mongodb.read(*count));
             }
-            _ => {}
+            // KEDA makes a trigger that failed anew, which forgets.
+            _ => *memory = Memory::default(),
         }
     }
     let (lag, metric, bound) = first.unwrap_or((0, 0, Bound::None));

@@ -55,6 +55,7 @@ fn simulated(args: &[&str], workers: &Path, trace: &Path) -> (f64, i64) {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
+    print!("{said}");
     let outcomes: Value = serde_json::from_slice(&output.stdout).unwrap();
     let rows = outcomes[0]["rows"].as_array().unwrap();
     let rows: Vec<(f64, i64)> = rows

@@ -7,18 +7,11 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
-use bus::KafkaConfig;
-use common::{Bench, DEADLINE};
+use common::Bench;
 use rustix::process::{Signal, kill_process};
-use scalers::kafka::Group;
 use testkit::Corner;
-use tokio::sync::watch;
 
-/// Of librdkafka's clients, about one of so many stays without a connection after a restart or two.
-const CLIENTS: usize = 40;
-const RESTARTS: usize = 4;
 /// Ports of a stack, counted from its base.
 const PORTS: u16 = 13;
 /// Places for a stack, 20 ports apart.
@@ -88,44 +81,4 @@ async fn a_broker_that_goes_away_and_comes_back_is_waited_for() {
     assert_eq!(b.lag(), 0);
     kill_process(running.pid(), Signal::TERM).unwrap();
     assert_eq!(running.end().0, Some(0));
-}
-
-/// Looks again and again, as `scalers run` does; tells when it last saw the lag.
-fn watch(group: Group, seen: watch::Sender<Option<Instant>>) {
-    while !seen.is_closed() {
-        if group.partitions().is_ok() {
-            seen.send_replace(Some(Instant::now()));
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_one_of_many_clients_sees_the_lag_again_after_each_restart() {
-    let broker = Broker::start();
-    let mut corner = Corner::new();
-    corner.set("KAFKA_BROKERS", format!("127.0.0.1:{}", broker.base));
-    let b = Bench::of(corner).await;
-    let kafka = b.corner.read(KafkaConfig::read);
-    let mut clients = Vec::new();
-    for _ in 0..CLIENTS {
-        let (tell, seen) = watch::channel(None);
-        let group = Group::new(&kafka, "ingestion", "ingestion").unwrap();
-        std::thread::spawn(move || watch(group, tell));
-        clients.push(seen);
-    }
-    for restart in 0..=RESTARTS {
-        let since = Instant::now();
-        let mut blind = 0;
-        for client in &mut clients {
-            let left = (since + DEADLINE).saturating_duration_since(Instant::now());
-            let again = client.wait_for(|seen| seen.is_some_and(|at| at > since));
-            blind += usize::from(tokio::time::timeout(left, again).await.is_err());
-        }
-        assert_eq!(blind, 0, "of {CLIENTS} clients, after {restart} restarts");
-        if restart < RESTARTS {
-            broker.stack(&["down"]);
-            broker.stack(&["up"]);
-        }
-    }
 }

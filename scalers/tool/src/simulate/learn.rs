@@ -23,6 +23,12 @@ const ROUNDS: usize = 40;
 const JOINS: [f64; 3] = [0.1, 0.7, 3.0];
 /// What is learned lies between these, in seconds.
 const RANGE: (f64, f64) = (1e-5, 3600.0);
+/// Jobs have their partitions so long after the last of them was started, in seconds.
+const SETTLED: f64 = 3.0;
+/// A stretch of steady work is worth measuring from so many seconds on; workers commit once a second.
+const STRETCH: f64 = 4.0;
+/// So far off may be what was measured of it.
+const MEASURED: f64 = 1.03;
 
 /// What was learned, and how well it explains the log.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,6 +43,9 @@ struct Seen {
     at: f64,
     lag: f64,
     running: f64,
+    /// What has been committed, and on how many partitions something waits.
+    done: f64,
+    lagging: f64,
 }
 
 /// What happened, in seconds from the first look.
@@ -47,6 +56,8 @@ struct Past {
     started: Vec<f64>,
     peak: f64,
     most: f64,
+    /// Between these is the time a message takes.
+    each: (f64, f64),
 }
 
 /// Per message, start, join, idle exit.
@@ -111,6 +122,23 @@ fn scale(times: &mut Times, n: usize, by: f64) {
     }
 }
 
+/// Seconds from the first look to the last.
+fn length(seen: &[Seen]) -> f64 {
+    seen.last().map_or(0.0, |s| s.at) - seen.first().map_or(0.0, |s| s.at)
+}
+
+/// Messages a second, by the line through what was committed.
+fn slope(seen: &[Seen]) -> f64 {
+    let n = seen.len() as f64;
+    let (at, done) = (
+        seen.iter().map(|s| s.at).sum::<f64>() / n,
+        seen.iter().map(|s| s.done).sum::<f64>() / n,
+    );
+    let spread: f64 = seen.iter().map(|s| (s.at - at).powi(2)).sum();
+    let both: f64 = seen.iter().map(|s| (s.at - at) * (s.done - done)).sum();
+    if spread > 0.0 { both / spread } else { 0.0 }
+}
+
 impl Past {
     /// Seconds of a job that each message took, starts and idling included.
     fn busy_per_message(&self) -> f64 {
@@ -125,13 +153,32 @@ impl Past {
         Some(done[1].at - started)
     }
 
+    fn within(&self, times: Times) -> Times {
+        let [each, start, join, idle] = times.map(|time| time.clamp(RANGE.0, RANGE.1));
+        [each.clamp(self.each.0, self.each.1), start, join, idle]
+    }
+
+    /// The time a message takes a job, measured where as many jobs as partitions with lag, or fewer, worked for a while
+    /// without one that came or went: from the line through what they had committed. The fit alone may take slow work for a
+    /// late start.
+    fn steady(&self) -> Option<f64> {
+        let joining = |at: f64| self.started.iter().any(|start| (0.0..SETTLED).contains(&(at - start)));
+        let busy = |s: &Seen| s.running > 0.0 && s.lagging >= s.running && !joining(s.at);
+        let stretches = self.seen.chunk_by(|a, b| a.running == b.running && busy(a) == busy(b));
+        let long = |s: &&[Seen]| s.first().is_some_and(busy) && length(s) >= STRETCH;
+        let stretch = stretches.filter(long).max_by(|a, b| length(a).total_cmp(&length(b)))?;
+        let jobs = stretch.first()?.running;
+        let slope = slope(stretch);
+        (slope > 0.0).then(|| jobs / slope)
+    }
+
     fn search(&self, known: Workers, from: Times) -> (Times, f64) {
-        let mut best = from.map(|time| time.clamp(RANGE.0, RANGE.1));
+        let mut best = self.within(from);
         let mut cost = self.cost(workers(known, best));
         for step in STEPS.into_iter().cycle().take(STEPS.len() * CYCLES) {
             for _ in 0..ROUNDS {
                 let before = cost;
-                for tried in neighbours(best, step) {
+                for tried in neighbours(best, step).into_iter().map(|t| self.within(t)) {
                     let now = self.cost(workers(known, tried));
                     if now < cost {
                         (best, cost) = (tried, now);
@@ -159,6 +206,8 @@ impl Past {
                 .map(|(c, e)| e.unwrap_or(0) - c.or(*e).unwrap_or(0))
                 .sum::<i64>() as f64,
             running: look.running as f64,
+            done: look.offsets.iter().filter_map(|(c, _)| *c).sum::<i64>() as f64,
+            lagging: look.offsets.iter().filter(|(c, e)| c < e).count() as f64,
         });
         let idle = |s: &Seen| s.lag <= 0.0 && s.running <= 0.0;
         let seen: Vec<Seen> = all.skip_while(idle).take(LOOKS).collect();
@@ -170,14 +219,19 @@ impl Past {
             peak > 0.0 && most > 0.0 && seen.len() >= 10,
             "it shows no job at work: let scalers run --events see a burst that takes its jobs ten looks or more"
         );
-        Ok(Self {
+        let mut past = Self {
             partitions: trace.partitions,
             source: Source::Trace(trace),
             seen,
             started,
             peak,
             most,
-        })
+            each: RANGE,
+        };
+        if let Some(each) = past.steady() {
+            past.each = (each / MEASURED, each * MEASURED);
+        }
+        Ok(past)
     }
 
     fn cost(&self, workers: Workers) -> f64 {

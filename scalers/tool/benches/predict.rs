@@ -110,9 +110,11 @@ async fn main() -> ExitCode {
     let running = b.run(&["--worker", "ingestion"]);
     let dir = tempfile::tempdir().unwrap();
     let (workers, trace) = (dir.path().join("learned.jsonl"), dir.path().join("arrivals.jsonl"));
-    // Two bursts to learn from how these workers behave here, one for a single job and one for several; others are foretold.
+    // Bursts to learn from how these workers behave here, one for a single job and two for several; others are foretold.
     let mut seen = burst(&b, &running, 15).await;
-    seen.extend(burst(&b, &running, 900).await);
+    for messages in [900, 300] {
+        seen.extend(burst(&b, &running, messages).await);
+    }
     write(&seen, &workers);
     let (mut drains, mut jobs, mut figures) = (Vec::new(), Vec::new(), Vec::new());
     for messages in [600, 1000, 400] {

@@ -43,7 +43,7 @@ pool_start() {
     sleep 0.05
   done
   rm -f "$EVENTS"
-  IDLE_EXIT_MS=500 "$BIN/scalers" run --scalers "$ROOT/scalers" --bin-dir "$BIN" --poll 1s --events "$EVENTS" --log-dir "$STATE/logs/jobs" >"$STATE/logs/scaler.log" 2>&1 &
+  IDLE_EXIT_MS=500 "$BIN/scalers" run --scalers "$ROOT/scalers" --bin-dir "$BIN" --poll 1s --backoff 1s --events "$EVENTS" --log-dir "$STATE/logs/jobs" >"$STATE/logs/scaler.log" 2>&1 &
   POOL_SCALER=$!
   until [[ -s $EVENTS ]]; do
     kill -0 "$POOL_SCALER" 2>/dev/null || die "the scaler ended: $(tail -n 3 "$STATE/logs/scaler.log")"

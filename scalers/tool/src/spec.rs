@@ -41,7 +41,21 @@ pub enum Trigger {
         brokers_from: Option<String>,
         kafka: Kafka,
     },
-    Mongodb(Mongodb),
+    Mongodb {
+        documents: DocumentsOf,
+        mongodb: Mongodb,
+    },
+}
+
+/// What a mongodb trigger counts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DocumentsOf {
+    /// The variable that holds the connection string.
+    pub uri_from: Option<String>,
+    pub database: String,
+    pub collection: String,
+    /// As extended JSON.
+    pub query: String,
 }
 
 impl Scaler {
@@ -61,11 +75,16 @@ impl Scaler {
         }
     }
 
+    /// Which of the triggers is the first kafka one.
+    pub fn first_kafka(&self) -> Option<usize> {
+        self.triggers.iter().position(|t| matches!(t, Trigger::Kafka { .. }))
+    }
+
     /// The first kafka trigger: its topic and its group.
     pub fn topic(&self) -> Option<(&str, &str)> {
         self.triggers.iter().find_map(|t| match t {
             Trigger::Kafka { topic, group, .. } => Some((topic.as_str(), group.as_str())),
-            Trigger::Mongodb(_) => None,
+            Trigger::Mongodb { .. } => None,
         })
     }
 }
@@ -201,10 +220,18 @@ fn trigger(node: &Node) -> anyhow::Result<Trigger> {
                 partition_limitation: of("partitionLimitation").and_then(partition_list).unwrap_or_default(),
             },
         }),
-        Some("mongodb") => Ok(Trigger::Mongodb(Mongodb {
-            query_value: number("queryValue", 1),
-            activation_query_value: number("activationQueryValue", 0),
-        })),
+        Some("mongodb") => Ok(Trigger::Mongodb {
+            documents: DocumentsOf {
+                uri_from: of("connectionStringFromEnv").map(str::to_owned),
+                database: of("dbName").unwrap_or_default().to_owned(),
+                collection: of("collection").unwrap_or_default().to_owned(),
+                query: of("query").unwrap_or_default().to_owned(),
+            },
+            mongodb: Mongodb {
+                query_value: number("queryValue", 1),
+                activation_query_value: number("activationQueryValue", 0),
+            },
+        }),
         Some(other) => bail!("a {other} trigger is not understood here, only kafka and mongodb are"),
         None => bail!("it has no type"),
     }

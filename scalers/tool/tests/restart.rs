@@ -6,10 +6,16 @@ mod common;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::Bench;
 use rustix::process::{Signal, kill_process};
 use testkit::Corner;
+
+/// Ports of a stack, counted from its base.
+const PORTS: u16 = 13;
+/// Places for a stack, 20 ports apart.
+const PLACES: u32 = 100;
 
 /// A broker of our own on free ports; its state goes with it.
 struct Broker {
@@ -19,10 +25,12 @@ struct Broker {
 
 impl Broker {
     fn start() -> Self {
-        // Below the ports that the system hands out by itself.
-        let base = (0..40)
-            .map(|n| 28_100 + n * 20)
-            .find(|base| (0..12).all(|port| TcpListener::bind(("127.0.0.1", base + port)).is_ok()));
+        // Below the ports that the system hands out by itself. Whoever looks for a place now begins elsewhere, and a
+        // broker that is away for a while must find its place free again.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let begin = std::process::id().wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed) * 7);
+        let mut places = (0..PLACES).map(|n| 25_000 + u16::try_from(begin.wrapping_add(n) % PLACES).unwrap() * 20);
+        let base = places.find(|base| (0..PORTS).all(|port| TcpListener::bind(("127.0.0.1", base + port)).is_ok()));
         let broker = Self {
             dir: tempfile::tempdir().unwrap(),
             base: base.unwrap(),

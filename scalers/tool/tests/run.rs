@@ -89,8 +89,14 @@ async fn a_job_that_is_killed_is_started_anew_and_the_work_gets_done() {
     kill_process(pid_of(&first), Signal::KILL).unwrap();
     let ended = running.next("ended");
     assert_eq!((&ended["exit_code"], &ended["signal"]), (&Value::Null, &Value::from(9)));
-    assert_eq!(running.next("waiting")["failures"], 1);
-    running.next("started");
+    let retrying = running.next("retrying");
+    assert_eq!((&retrying["job"], &retrying["failures"]), (&first["job"], &Value::from(1)));
+    // One job, another process.
+    let again = running.next("started");
+    assert!(
+        again["job"] == first["job"] && again["pid"] != first["pid"] && again["attempt"] == 2,
+        "{again}"
+    );
     assert_eq!(running.next("ended")["exit_code"], 0);
     assert_eq!(b.lag(), 0);
     kill_process(running.pid(), Signal::TERM).unwrap();
@@ -98,15 +104,39 @@ async fn a_job_that_is_killed_is_started_anew_and_the_work_gets_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_program_does_not_spin() {
+async fn a_broken_program_is_tried_as_often_as_its_job_allows_and_does_not_spin() {
     let mut b = Bench::new().await;
-    b.corner.set("FAIL", "1");
+    b.corner.set("FAIL", "70");
     b.send(1).await;
     let running = b.run(&[]);
-    let waits: Vec<i64> = (0..3).map(|_| running.next("waiting")["wait_ms"].as_i64().unwrap()).collect();
-    assert_eq!(waits, [1000, 2000, 4000]);
-    kill_process(running.pid(), Signal::TERM).unwrap();
-    assert_eq!(running.end().0, Some(0));
+    let started = running.next("started");
+    // backoffLimit of k8s/base/workers/ingestion.yaml is 3: four processes, each after twice the wait.
+    let waits: Vec<i64> = (0..3).map(|_| running.next("retrying")["wait_ms"].as_i64().unwrap()).collect();
+    assert_eq!(waits, [200, 400, 800]);
+    let failed = running.next("failed");
+    assert_eq!(failed["job"], started["job"]);
+    assert!(failed["reason"].as_str().unwrap().contains("backoffLimit is 3"), "{failed}");
+    let log = failed["log"].as_str().unwrap();
+    assert!(log.ends_with(".failed.log"), "{log}");
+    assert_eq!(std::fs::read_to_string(log).unwrap().matches("process ended").count(), 4);
+    // KEDA would create another at once; here it waits, ever longer.
+    assert_eq!(running.next("waiting")["wait_ms"], 1000);
+    let next = running.next("started");
+    assert!(next["job"] != started["job"] && next["attempt"] == 1, "{next}");
+    running.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_exit_code_says_that_trying_again_is_useless_fails_at_once() {
+    let mut b = Bench::new().await;
+    b.corner.set("FAIL", "64");
+    b.send(1).await;
+    let running = b.run(&[]);
+    running.next("started");
+    let failed = running.next("failed");
+    assert!(failed["reason"].as_str().unwrap().contains("exit code 64"), "{failed}");
+    let events = running.stop();
+    assert!(events.iter().all(|e| e["event"] != "retrying"), "{events:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,7 +160,10 @@ fn own_files(b: &mut Bench) -> tempfile::TempDir {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_look_is_decided_alike_by_simulate() {
-    let b = Bench::new().await;
+    let mut b = Bench::new().await;
+    // Long enough for several looks at running jobs.
+    b.corner.set("WORK_MS", "40");
+    b.corner.set("MAX_IN_FLIGHT", "1");
     let running = b.run(&[]);
     b.send(45).await;
     running.next("started");
@@ -177,6 +210,8 @@ async fn a_job_that_outruns_its_pod_s_deadline_is_told_to_end() {
     let deadline = running.next("deadline");
     assert_eq!((&deadline["job"], deadline["seconds"].as_i64()), (&started["job"], Some(2)));
     assert_eq!(running.next("ended")["job"], started["job"]);
+    let failed = running.next("failed");
+    assert!(failed["job"] == started["job"] && failed["reason"].as_str().unwrap().contains("activeDeadlineSeconds"));
     running.stop();
 }
 
@@ -203,6 +238,146 @@ async fn an_edit_counts_for_new_jobs_and_spares_the_running_ones() {
     test_kill_process(job).unwrap();
     running.stop();
     drop(dir);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_of_the_pod_counts_for_new_jobs_and_spares_the_running_ones() {
+    let mut b = Bench::new().await;
+    b.corner.set("IDLE_EXIT_MS", "600000");
+    let dir = own_files(&mut b);
+    b.send(1).await;
+    let running = b.run(&["--worker", "ingestion"]);
+    let old = running.next("started");
+    let pods = dir.path().join("k8s/base/workers");
+    std::fs::create_dir_all(&pods).unwrap();
+    let pod = "kind: ScaledJob\nmetadata: { name: ingestion }\nspec: { jobTargetRef: { activeDeadlineSeconds: 1 } }\n";
+    std::fs::write(pods.join("ingestion.yaml"), pod).unwrap();
+    running.next("reloaded");
+    let file = b.scalers.join("ingestion.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("minReplicaCount: 0", "minReplicaCount: 2")).unwrap();
+    let new = running.next("started");
+    assert_eq!(running.next("deadline")["job"], new["job"]);
+    running.next("ended");
+    test_kill_process(pid_of(&old)).unwrap();
+    let events = running.stop();
+    assert!(
+        events.iter().all(|e| e["event"] != "deadline" || e["job"] != old["job"]),
+        "{events:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_brokers_the_minimum_alone_is_kept() {
+    let mut b = Bench::new().await;
+    b.corner.set("KAFKA_BROKERS", "127.0.0.1:1");
+    let _dir = own_files(&mut b);
+    let file = b.scalers.join("ingestion.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("minReplicaCount: 0", "minReplicaCount: 2")).unwrap();
+    let running = b.run(&["--worker", "ingestion"]);
+    running.next("look_failed");
+    for _ in 0..2 {
+        running.next("started");
+    }
+    let events = running.stop();
+    let look = events.iter().find(|e| e["event"] == "look").unwrap();
+    assert_eq!(
+        (&look["offsets"], &look["wanted"], &look["create"]),
+        (&Value::from(Vec::<Value>::new()), &Value::from(0), &Value::from(2)),
+        "{look}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_program_is_for_new_jobs_and_spares_the_running_ones() {
+    let mut b = Bench::new().await;
+    b.corner.set("IDLE_EXIT_MS", "600000");
+    let _dir = own_files(&mut b);
+    b.send(1).await;
+    let running = b.run(&["--worker", "ingestion"]);
+    let old = running.next("started");
+    let log = |job: &Value| std::fs::read_to_string(job["log"].as_str().unwrap()).unwrap();
+    let until = |what: &str, done: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + DEADLINE;
+        while !done() {
+            assert!(Instant::now() < deadline, "{what}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    until("the old job says nothing", &|| !log(&old).is_empty());
+    b.replace_program("echo 'of the new build'");
+    let file = b.scalers.join("ingestion.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("minReplicaCount: 0", "minReplicaCount: 2")).unwrap();
+    let new = running.next("started");
+    let says = |job: &Value| log(job).contains("of the new build");
+    until("the new job does not run the new program", &|| says(&new));
+    test_kill_process(pid_of(&old)).unwrap();
+    assert!(!says(&old));
+    running.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_trigger_that_counts_documents_asks_for_jobs_too() {
+    let mut b = Bench::new().await;
+    b.corner.set("IDLE_EXIT_MS", "600000");
+    let dir = own_files(&mut b);
+    let documents = b.corner.mongo().await.db().collection::<mongodb::bson::Document>("waiting");
+    let waiting = (0..5).map(|n| mongodb::bson::doc! { "state": if n < 3 { "planned" } else { "done" } });
+    documents.insert_many(waiting).await.unwrap();
+    let file = b.scalers.join("ingestion.yaml");
+    let trigger = format!(
+        "    - type: mongodb\n      metadata:\n        connectionStringFromEnv: MONGODB_URI\n        dbName: {}\n        collection: waiting\n        query: '{{ \"state\": \"planned\" }}'\n        queryValue: \"2\"\n",
+        b.corner.name
+    );
+    let text = std::fs::read_to_string(&file).unwrap() + &trigger;
+    std::fs::write(&file, &text).unwrap();
+    // Nothing on the topic: three documents at two a job are two jobs.
+    let running = b.run(&["--worker", "ingestion"]);
+    for _ in 0..2 {
+        running.next("started");
+    }
+    let look = running.next("look");
+    assert_eq!(
+        (&look["others"][0]["documents"], &look["running"]),
+        (&Value::from(3), &Value::from(2)),
+        "{look}"
+    );
+    assert_eq!((&look["wanted"], &look["create"]), (&Value::from(2), &Value::from(0)), "{look}");
+    // What was logged is decided alike once more.
+    let events = running.stop();
+    let log = dir.path().join("events.jsonl");
+    std::fs::write(&log, events.iter().map(|e| e.to_string()).collect::<Vec<_>>().join("\n")).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_scalers"))
+        .args(["simulate", "--decisions", log.to_str().unwrap(), file.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains(", 0 decided otherwise"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_polling_interval_counts_at_once() {
+    let mut b = Bench::new().await;
+    let _dir = own_files(&mut b);
+    let file = b.scalers.join("ingestion.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let every = |seconds: u32| {
+        let text = text.replace("pollingInterval: 10", &format!("pollingInterval: {seconds}"));
+        std::fs::write(&file, text).unwrap();
+    };
+    every(3600);
+    b.poll = None;
+    let running = b.run(&["--worker", "ingestion"]);
+    running.next("look");
+    every(1);
+    running.next("reloaded");
+    let at = |look: &Value| look["at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let (first, second, third) = (running.next("look"), running.next("look"), running.next("look"));
+    let between = at(&third).duration_since(at(&second)).as_secs_f64();
+    assert!((0.9..10.0).contains(&between), "{first} {second} {third}");
+    running.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -74,7 +74,7 @@ fn a_lower_maximum_takes_longer_and_the_page_shows_both() {
     let drained: Vec<f64> = both.iter().map(|o| o["totals"]["drain_seconds"].as_f64().unwrap()).collect();
     assert!(drained[0] > 3.5 * drained[1], "{drained:?}");
     let html = std::fs::read_to_string(page).unwrap();
-    for part in ["Before and after", "before: ", "after: ", "<svg", "class=\"better\"", "viewport"] {
+    for part in ["Before and after", ">before<", ">after<", "<svg", "class=\"better\"", "viewport"] {
         assert!(html.contains(part), "{part}");
     }
     for foreign in ["<script", "http://", "https://", "src=", "@import", "NaN", "inf"] {
@@ -166,6 +166,35 @@ fn rows_stay_few_however_long_it_goes_on() {
     assert_eq!(outcome["totals"]["jobs"], created);
 }
 
+/// The most memory that a simulation of so many looks takes, in KiB.
+fn peak_memory(looks: u64) -> u64 {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_scalers"))
+        .args(["simulate", "--shape", "diurnal", "--rate", "0.5", "--poll", "10s", "--json"])
+        .args(["--for", &format!("{}s", looks * 10)])
+        .arg(ingestion())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut peak = 0;
+    loop {
+        // The kernel keeps the peak: the last reading before the end is all but the whole truth.
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        peak = line.map_or(peak, |kib| kib.trim().parse().unwrap());
+        if let Some(ended) = child.try_wait().unwrap() {
+            assert!(ended.success());
+            return peak;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn thirty_times_the_looks_take_no_more_memory() {
+    let (few, many) = (peak_memory(5_000), peak_memory(150_000));
+    assert!(few > 1000 && many < few + 1024, "{few} KiB for 5,000 looks, {many} KiB for 150,000");
+}
+
 #[test]
 fn a_file_that_keda_would_refuse_is_refused_with_its_line() {
     let wrong = changed("lagThreshold: \"20\"", "lagTreshold: \"20\"");
@@ -200,6 +229,13 @@ fn a_plan_meets_its_goal_and_its_change_keeps_every_comment() {
     let (code, said) = run("60s");
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("-  maxReplicaCount: 2\n+  maxReplicaCount: "), "{said}");
+    for part in [
+        "today:   95 % within",
+        "planned: 95 % within",
+        "why maxReplicaCount: as it is today it would be too slow: 95 % within",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
     // What it says is what the file then does.
     let text = std::fs::read_to_string(slow.path()).unwrap();
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();

@@ -8,6 +8,7 @@ mod figures;
 mod groups;
 mod lanes;
 mod resources;
+mod scalers;
 mod throughput;
 mod worker;
 
@@ -31,6 +32,8 @@ enum Command {
     ColdStart,
     /// What members that come, go and die cost those who stay
     Groups,
+    /// A simulation of up to a million looks: how fast, and in how much memory
+    Scalers,
     /// A worker that is measured; it reads a worker's environment
     #[command(hide = true)]
     Worker(worker::Args),
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Bus => bus_figures().and_then(|figures| figures::tell("bus", &figures)),
         Command::ColdStart => cold_start::measure().and_then(|figures| figures::tell("cold-start", &figures)),
         Command::Groups => groups::measure().and_then(|figures| figures::tell("groups", &figures)),
+        Command::Scalers => scalers::measure().and_then(|figures| figures::tell("scalers", &figures)),
         Command::Worker(args) => worker::run(args, main_ns),
         Command::Bare(args) => bare::run(&args, main_ns).map(|()| true),
     };

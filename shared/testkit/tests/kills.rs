@@ -1,7 +1,7 @@
 //! `kill -9` at random moments: every asset ends minted exactly once, and its event goes out.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use rand::RngExt as _;
@@ -55,7 +55,7 @@ async fn killed_at_random(victim: &str) {
     let mut pool = Pool::start().await;
     let mut scaler = pool.scaler();
     let mut assets = Vec::new();
-    let mut killed = BTreeSet::new();
+    let mut killed = HashSet::new();
     while killed.len() < RANDOM_KILLS {
         assert!(assets.len() < 2 * RANDOM_KILLS, "the victim mostly ends before it can be killed");
         let asset = format!("casa-{}", assets.len());
@@ -63,7 +63,7 @@ async fn killed_at_random(victim: &str) {
         assets.push(asset);
         let mut found = None;
         until("a victim is at work", Duration::from_secs(60), async || {
-            let at_work = |job: &Job| !killed.contains(&job.name) && holds_partitions(&job.log());
+            let at_work = |job: &Job| !killed.contains(&(job.name.clone(), job.pid)) && holds_partitions(&job.log());
             found = scaler.running(victim).into_iter().find(at_work);
             found.is_some()
         })
@@ -72,7 +72,7 @@ async fn killed_at_random(victim: &str) {
         let job = found.unwrap();
         // It may have ended meanwhile; then the next one has to serve.
         if job.kill_dash_nine() {
-            killed.insert(job.name);
+            killed.insert((job.name, job.pid));
         }
         until("the dossier is minted all the same", PATIENCE, async || {
             pool.is_minted(&format!("casa-{}", assets.len() - 1)).await

@@ -50,7 +50,7 @@ struct Inputs {
     triggers: Option<Vec<(f64, f64, bool)>>,
     partition: Option<Vec<(i64, Option<i64>)>>,
     #[serde(rename = "lagThreshold", alias = "thr")]
-    threshold: Option<i64>,
+    threshold: Option<f64>,
     activation: Option<i64>,
     reset: Option<String>,
     #[serde(default)]
@@ -106,7 +106,7 @@ impl Runner {
             closed_run(&i)?
         } else if let (Some(metric), Some(current)) = (i.metric, i.current) {
             let target = i.threshold.context("thr is missing")?;
-            json!({"desired": hpa_step(metric, target as f64, current, None)})
+            json!({"desired": hpa_step(metric, target, current, None)})
         } else {
             bail!("no kind of vector has these inputs")
         };
@@ -137,8 +137,13 @@ fn job(i: &Inputs) -> anyhow::Result<ScaledJob> {
 }
 
 fn trigger(i: &Inputs, persistent: bool) -> anyhow::Result<Kafka> {
+    let threshold = i.threshold.unwrap_or(10.0);
+    ensure!(
+        threshold.fract() == 0.0 && threshold >= 1.0,
+        "lagThreshold {threshold} is no whole number from 1 on"
+    );
     Ok(Kafka {
-        lag_threshold: i.threshold.unwrap_or(10),
+        lag_threshold: threshold as i64,
         activation_lag_threshold: i.activation.unwrap_or(0),
         offset_reset: match i.reset.as_deref().unwrap_or("latest") {
             "latest" => OffsetReset::Latest,

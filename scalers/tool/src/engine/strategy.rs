@@ -40,6 +40,16 @@ pub(super) struct Basis {
 }
 
 impl Strategy {
+    /// As it is written in a file.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Custom { .. } => "custom",
+            Self::Accurate => "accurate",
+            Self::Eager => "eager",
+        }
+    }
+
     pub(super) fn effective(self, keda: Version, b: Basis) -> Effective {
         let by_demand = Effective {
             jobs: b.demand - b.running,

@@ -1,13 +1,14 @@
 //! What happens, for people as lines and for programs as JSON lines.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::table::{Row, Table};
 use crate::simulate::Look;
 
 /// When the file of events is as large as this it is put aside as `FILE.1`, over the one before.
@@ -27,9 +28,11 @@ pub enum Event {
     },
     /// Every look: what it saw and what was decided. For programs only; `scalers simulate --decisions` takes it again.
     Look(Look),
+    /// A job's process: with attempt 1 the job is new, later ones follow failed processes of the same job.
     Started {
         worker: String,
         job: String,
+        attempt: u32,
         pid: u32,
         lag: i64,
         log: PathBuf,
@@ -42,6 +45,22 @@ pub enum Event {
         exit_code: Option<i32>,
         signal: Option<i32>,
         elapsed_ms: u64,
+        log: PathBuf,
+    },
+    /// A job's process failed; the job goes on with another one, after a wait.
+    Retrying {
+        worker: String,
+        job: String,
+        /// Of its processes, those that count towards `backoffLimit`.
+        failures: u32,
+        limit: u32,
+        wait_ms: u64,
+    },
+    /// A job has failed for good. While there is lag, another one will be created, as KEDA would.
+    Failed {
+        worker: String,
+        job: String,
+        reason: String,
         log: PathBuf,
     },
     /// A look failed; told once, until one succeeds.
@@ -72,6 +91,8 @@ struct Line<'a> {
 /// Where events go.
 pub struct Events {
     sink: Sink,
+    /// Where people look at a terminal.
+    table: Option<Table>,
 }
 
 enum Sink {
@@ -98,7 +119,23 @@ impl Events {
                 bytes: 0,
             },
         };
-        Ok(Self { sink })
+        let people = !matches!(sink, Sink::StandardOutput) && std::io::stdout().is_terminal();
+        Ok(Self {
+            sink,
+            table: people.then(Table::default),
+        })
+    }
+
+    /// Shows how all workers are doing, where somebody looks.
+    pub fn show(&mut self, rows: impl FnOnce() -> Vec<Row>) {
+        if let Some(table) = &mut self.table {
+            table.show(rows());
+        }
+    }
+
+    /// The table stays as it is; lines go below it.
+    pub fn close(&mut self) {
+        self.table = None;
     }
 
     /// Tells an event.
@@ -107,7 +144,9 @@ impl Events {
     /// When it cannot be written.
     pub fn tell(&mut self, event: &Event) -> anyhow::Result<()> {
         let at = Timestamp::now();
-        if let Some(words) = words(event) {
+        // The table shows what a look changes.
+        let shown = self.table.is_some() && matches!(event, Event::Poll { .. });
+        if let Some(words) = words(event).filter(|_| !shown) {
             self.say(&format!("{} {words}", at.strftime("%H:%M:%S")));
         }
         let line = || serde_json::to_string(&Line { at, event }).map(|json| json + "\n");
@@ -132,7 +171,10 @@ impl Events {
     }
 
     /// A line for people.
-    pub fn say(&self, line: &str) {
+    pub fn say(&mut self, line: &str) {
+        if let Some(table) = &mut self.table {
+            return table.say(line);
+        }
         match self.sink {
             Sink::People | Sink::File { .. } => println!("{line}"),
             Sink::StandardOutput => eprintln!("{line}"),
@@ -155,7 +197,16 @@ fn words(event: &Event) -> Option<String> {
             wanted,
             running,
         } => format!("{worker:<10} lag {lag}: {wanted} jobs wanted, {running} running"),
-        Event::Started { worker, pid, log, .. } => format!("{worker:<10} job started, process {pid}, log {}", log.display()),
+        Event::Started {
+            worker,
+            attempt: 1,
+            pid,
+            log,
+            ..
+        } => format!("{worker:<10} job started, process {pid}, log {}", log.display()),
+        Event::Started {
+            worker, job, attempt, pid, ..
+        } => format!("{worker:<10} {job} tries again, process {pid}, its attempt {attempt}"),
         Event::Ended {
             worker,
             pid,
@@ -174,6 +225,17 @@ fn words(event: &Event) -> Option<String> {
                 *elapsed_ms as f64 / 1000.0
             )
         }
+        Event::Retrying {
+            worker,
+            job,
+            failures,
+            limit,
+            wait_ms,
+        } => format!(
+            "{worker:<10} {job} tries again in {:.1} s, {failures} of {limit} failures that it may have",
+            *wait_ms as f64 / 1000.0
+        ),
+        Event::Failed { worker, job, reason, log } => format!("{worker:<10} {job} has failed: {reason}; log {}", log.display()),
         Event::LookFailed { worker, error } => format!("{worker:<10} the lag is not to be had, going on: {error}"),
         Event::LookSucceeded { worker } => format!("{worker:<10} the lag is to be had again"),
         Event::StartFailed { worker, error } => format!("{worker:<10} a job could not be started: {error}"),

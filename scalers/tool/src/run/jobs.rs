@@ -10,30 +10,60 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::limits::PodLimits;
+use super::logs::{FAILED, forget, write_log};
 use crate::child::BECOME;
 
-/// A job's log is cut at this many bytes.
-const LOG_LIMIT: usize = 16 * 1024 * 1024;
-
-/// A job that has not ended.
+/// A job that has not ended: its process runs, or waits for its next try.
 #[derive(Debug)]
 pub struct Job {
     pub worker: String,
     pub name: String,
-    pub pid: u32,
     pub log: PathBuf,
-    pub started: Instant,
-    /// It has said something: its program runs.
-    begun: Arc<AtomicBool>,
+    /// Its pod's, as it was when the job was created.
+    pub limits: Arc<PodLimits>,
+    /// The deadline counts from here, waits included.
+    pub created: Instant,
+    /// Processes that it has had.
+    pub attempts: u32,
+    /// Those of them that failed and count towards `backoffLimit`.
+    pub failures: u32,
+    pub state: State,
     /// When it was told that its deadline has passed.
     pub overdue: Option<Instant>,
 }
 
-/// A job that has.
+#[derive(Debug)]
+pub enum State {
+    Runs(Process),
+    Waits { until: Instant },
+}
+
+#[derive(Debug, Clone)]
+pub struct Process {
+    pub pid: u32,
+    pub started: Instant,
+    /// It has said something: its program runs.
+    begun: Arc<AtomicBool>,
+}
+
+impl Job {
+    pub fn process(&self) -> Option<&Process> {
+        match &self.state {
+            State::Runs(process) => Some(process),
+            State::Waits { .. } => None,
+        }
+    }
+
+    fn begun(&self) -> bool {
+        self.process().is_some_and(|p| p.begun.load(Ordering::Relaxed))
+    }
+}
+
+/// A job's process that has ended.
 #[derive(Debug)]
 pub struct Ended {
     pub name: String,
@@ -68,32 +98,43 @@ impl Jobs {
         })
     }
 
-    /// How many of a worker's jobs have not ended.
+    /// How many of a worker's jobs have not ended, those that wait for their next try included.
     pub fn running(&self, worker: &str) -> usize {
-        self.running.values().filter(|job| job.worker == worker).count()
+        self.of(worker).count()
     }
 
-    /// How many of them have not begun: their program has not said anything yet.
+    /// How many of them have not begun: no process of theirs runs that has said anything.
     pub fn pending(&self, worker: &str) -> usize {
-        let mine = self.running.values().filter(|job| job.worker == worker);
-        mine.filter(|job| !job.begun.load(Ordering::Relaxed)).count()
+        self.of(worker).filter(|job| !job.begun()).count()
     }
 
-    /// Tells jobs that have run for longer than their deadline to end, and ends those that do not within the grace. The
-    /// names of those that were told now.
-    pub fn enforce(&mut self, worker: &str, deadline: Duration, grace: Duration) -> Vec<String> {
+    /// How many of them wait for their next try.
+    pub fn waiting(&self, worker: &str) -> usize {
+        self.of(worker).filter(|job| job.process().is_none()).count()
+    }
+
+    fn of(&self, worker: &str) -> impl Iterator<Item = &Job> {
+        self.running.values().filter(move |job| job.worker == worker)
+    }
+
+    /// Tells jobs that have run for longer than their deadline to end, and ends those that do not within the grace. Names
+    /// and deadlines of those that were told now; of them, whose process does not run is over.
+    pub fn enforce(&mut self, worker: &str) -> Vec<(String, Duration)> {
         let mut told = Vec::new();
         for job in self.running.values_mut().filter(|job| job.worker == worker) {
+            let Some(deadline) = job.limits.deadline else { continue };
             let signal = match job.overdue {
-                None if job.started.elapsed() >= deadline => {
+                None if job.created.elapsed() >= deadline => {
                     job.overdue = Some(Instant::now());
-                    told.push(job.name.clone());
+                    told.push((job.name.clone(), deadline));
                     Signal::TERM
                 }
-                Some(since) if since.elapsed() >= grace => Signal::KILL,
+                Some(since) if since.elapsed() >= job.limits.grace => Signal::KILL,
                 _ => continue,
             };
-            send(job.pid, signal);
+            if let Some(process) = job.process() {
+                send(process.pid, signal);
+            }
         }
         told
     }
@@ -103,17 +144,68 @@ impl Jobs {
         self.running.len()
     }
 
-    /// Starts a job. The process is in a group of its own, so that Ctrl-C at a terminal reaches the scaler alone, which
-    /// passes it on once; a second signal would tell the worker to drop its work. It must be called on the main thread:
-    /// the kernel tells the child to stop when the *thread* that made it ends.
+    /// Starts a job.
     ///
     /// # Errors
     /// When the process or its log cannot be made.
-    pub fn start(&mut self, worker: &str) -> anyhow::Result<&Job> {
+    pub fn start(&mut self, worker: &str, limits: &Arc<PodLimits>) -> anyhow::Result<&Job> {
         self.next += 1;
         let name = format!("{worker}-{}", self.next);
         let log = self.log_dir.join(format!("{name}.log"));
-        let file = std::fs::File::create(&log).with_context(|| format!("{} cannot be made", log.display()))?;
+        let process = self.spawn(worker, &name, &log, 1)?;
+        let job = Job {
+            worker: worker.to_owned(),
+            name: name.clone(),
+            log,
+            limits: Arc::clone(limits),
+            created: Instant::now(),
+            attempts: 1,
+            failures: 0,
+            state: State::Runs(process),
+            overdue: None,
+        };
+        Ok(self.running.entry(name).or_insert(job))
+    }
+
+    /// Starts a job's process once more; what it says goes on in the same log.
+    ///
+    /// # Errors
+    /// When the process cannot be made; then the job waits as before.
+    pub fn restart(&mut self, name: &str) -> anyhow::Result<&Job> {
+        let job = self.running.get(name).context("there is no such job")?;
+        let attempt = job.attempts.saturating_add(1);
+        let process = self.spawn(&job.worker, name, &job.log, attempt)?;
+        let job = self.running.get_mut(name).context("there is no such job")?;
+        job.state = State::Runs(process);
+        job.attempts = attempt;
+        Ok(job)
+    }
+
+    /// Lets a job wait for its next try.
+    pub fn retry(&mut self, name: &str, failures: u32, wait: Duration) {
+        if let Some(job) = self.running.get_mut(name) {
+            job.failures = failures;
+            job.state = State::Waits {
+                until: Instant::now() + wait,
+            };
+        }
+    }
+
+    /// The job that waits the shortest, and until when.
+    pub fn next_try(&self) -> Option<(Instant, &str)> {
+        let waiting = self.running.values().filter_map(|job| match job.state {
+            State::Waits { until } => Some((until, job.name.as_str())),
+            State::Runs(_) => None,
+        });
+        waiting.min()
+    }
+
+    /// The process is in a group of its own, so that Ctrl-C at a terminal reaches the scaler alone, which passes it on
+    /// once; a second signal would tell the worker to drop its work. It must be called on the main thread: the kernel
+    /// tells the child to stop when the *thread* that made it ends.
+    fn spawn(&self, worker: &str, name: &str, log: &Path, attempt: u32) -> anyhow::Result<Process> {
+        let file = std::fs::File::options().create(true).append(true).open(log);
+        let file = file.with_context(|| format!("{} cannot be made", log.display()))?;
         // By this name it is found even when its file was replaced by a newer build meanwhile.
         let mut child = Command::new("/proc/self/exe")
             .arg(BECOME)
@@ -130,12 +222,13 @@ impl Jobs {
             .with_context(|| format!("{worker} cannot be started"))?;
         let pid = child.id().context("the process ended before it was known")?;
         let log_to = tokio::fs::File::from_std(file);
+        let heading = (attempt > 1).then(|| format!("(attempt {attempt}, process {pid})\n"));
         let (stdout, stderr, ended) = (child.stdout.take(), child.stderr.take(), self.ended.clone());
-        let job = name.clone();
+        let job = name.to_owned();
         let begun = Arc::new(AtomicBool::new(false));
         let says = Arc::clone(&begun);
         tokio::spawn(async move {
-            let logged = tokio::spawn(write_log(stdout, stderr, log_to, says));
+            let logged = tokio::spawn(write_log(heading, (stdout, stderr), log_to, says));
             let status = child.wait().await;
             // What the job said last is in the pipe still; a grandchild that keeps it open is not waited for.
             let flushed = tokio::time::timeout(Duration::from_secs(1), logged).await;
@@ -143,48 +236,49 @@ impl Jobs {
             let sent = ended.send(Ended { name: job, status });
             drop(sent);
         });
-        let job = Job {
-            worker: worker.to_owned(),
-            name: name.clone(),
+        Ok(Process {
             pid,
-            log,
             started: Instant::now(),
             begun,
-            overdue: None,
-        };
-        Ok(self.running.entry(name).or_insert(job))
+        })
     }
 
-    /// Takes a job off the list.
-    pub fn end(&mut self, name: &str) -> Option<Job> {
-        self.running.remove(name)
+    pub fn get(&self, name: &str) -> Option<&Job> {
+        self.running.get(name)
     }
 
-    /// Sends every job a signal.
-    pub fn signal(&self, signal: Signal) {
-        for job in self.running.values() {
-            send(job.pid, signal);
-        }
-    }
-
-    /// Deletes a worker's oldest logs but for `keep`; those of running jobs stay.
+    /// Takes a job off the list. A failed one's log says so by its name.
     ///
     /// # Errors
-    /// When the directory cannot be read.
-    pub fn forget(&self, worker: &str, keep: usize) -> anyhow::Result<()> {
-        let prefix = format!("{worker}-");
-        let mut logs: Vec<(u64, PathBuf)> = std::fs::read_dir(&self.log_dir)
-            .with_context(|| format!("{} cannot be read", self.log_dir.display()))?
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter_map(|path| Some((number(&path, &prefix)?, path)))
-            .filter(|(_, path)| !self.running.values().any(|job| job.log == *path))
-            .collect();
-        logs.sort();
-        let old = logs.len().saturating_sub(keep);
-        for (_, path) in logs.into_iter().take(old) {
-            std::fs::remove_file(&path).with_context(|| format!("{} cannot be deleted", path.display()))?;
+    /// When the log cannot be renamed.
+    pub fn end(&mut self, name: &str, failed: bool) -> anyhow::Result<Option<Job>> {
+        let Some(mut job) = self.running.remove(name) else {
+            return Ok(None);
+        };
+        if failed {
+            let log = job.log.with_file_name(format!("{name}{FAILED}"));
+            std::fs::rename(&job.log, &log).with_context(|| format!("{} cannot be renamed", job.log.display()))?;
+            job.log = log;
         }
-        Ok(())
+        Ok(Some(job))
+    }
+
+    /// Sends every process a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.running.values().filter_map(Job::process).for_each(|p| send(p.pid, signal));
+    }
+
+    /// Deletes the logs of a worker's ended jobs but for so many of those that succeeded and of those that failed.
+    ///
+    /// # Errors
+    /// When the directory cannot be read, or a log not be deleted.
+    pub fn forget(&self, worker: &str, keep: (usize, usize)) -> anyhow::Result<()> {
+        forget(&self.log_dir, worker, keep, |path| self.running.values().any(|job| job.log == path))
+    }
+
+    /// Jobs that only wait for their next try are given up.
+    pub fn give_up_waiting(&mut self) {
+        self.running.retain(|_, job| job.process().is_some());
     }
 }
 
@@ -196,55 +290,10 @@ fn send(pid: u32, signal: Signal) {
     }
 }
 
-/// The number in a log's name.
-fn number(path: &Path, prefix: &str) -> Option<u64> {
-    path.file_name()?.to_str()?.strip_prefix(prefix)?.strip_suffix(".log")?.parse().ok()
-}
-
 /// How a process ended: its exit code, or the signal that ended it.
 pub fn how(status: &std::io::Result<ExitStatus>) -> (Option<i32>, Option<i32>) {
     match status {
         Ok(status) => (status.code(), status.signal()),
         Err(_) => (None, None),
-    }
-}
-
-/// Copies what a job says into its log, up to the limit; beyond it, it is read and dropped, so that the job goes on.
-async fn write_log<O, E>(stdout: Option<O>, stderr: Option<E>, mut log: tokio::fs::File, begun: Arc<AtomicBool>) -> std::io::Result<()>
-where
-    O: AsyncRead + Unpin,
-    E: AsyncRead + Unpin,
-{
-    let (mut out, mut err) = (stdout, stderr);
-    let (mut from_out, mut from_err) = (vec![0; 8192], vec![0; 8192]);
-    let mut left = LOG_LIMIT;
-    loop {
-        let bytes: &[u8] = tokio::select! {
-            n = read(&mut out, &mut from_out), if out.is_some() => match n? {
-                0 => { out = None; continue; }
-                n => from_out.get(..n).unwrap_or_default(),
-            },
-            n = read(&mut err, &mut from_err), if err.is_some() => match n? {
-                0 => { err = None; continue; }
-                n => from_err.get(..n).unwrap_or_default(),
-            },
-            else => break,
-        };
-        begun.store(true, Ordering::Relaxed);
-        let fits = bytes.len().min(left);
-        log.write_all(bytes.get(..fits).unwrap_or_default()).await?;
-        if fits < bytes.len() && left > 0 {
-            log.write_all(b"\n(cut here: the log is too long)\n").await?;
-        }
-        left -= fits;
-        log.flush().await?;
-    }
-    log.flush().await
-}
-
-async fn read<R: AsyncRead + Unpin>(source: &mut Option<R>, buffer: &mut [u8]) -> std::io::Result<usize> {
-    match source {
-        Some(source) => source.read(buffer).await,
-        None => Ok(0),
     }
 }

@@ -1,58 +1,36 @@
 //! One worker as the scaler sees it: its file, its pod's limits, and how its jobs have been doing.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
+use tokio::sync::watch;
 
 use super::Event;
-use crate::engine::{Jobs, Memory, Partition, Version};
-use crate::simulate::{Decided, decide};
+use super::jobs::Jobs as Processes;
+use super::limits::PodLimits;
+use super::table::Row;
+use crate::engine::{Jobs, Memory, Version};
+use crate::simulate::{Decided, Seen, decide};
 use crate::spec::{Scaler, Trigger, read};
-use crate::yaml::{Node, parse};
 
-/// What a pod's manifest says that a process can be held to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PodLimits {
-    pub deadline: Option<Duration>,
-    pub grace: Option<Duration>,
-}
-
-impl PodLimits {
-    /// Reads `<pods>/<worker>.yaml`; without the file there are no limits.
-    ///
-    /// # Errors
-    /// When the file cannot be read or understood.
-    pub fn read(pods: &Path, worker: &str) -> anyhow::Result<Self> {
-        let file = pods.join(format!("{worker}.yaml"));
-        if !file.exists() {
-            return Ok(Self::default());
-        }
-        let text = std::fs::read_to_string(&file).with_context(|| format!("{} cannot be read", file.display()))?;
-        let roots = parse(&text).with_context(|| file.display().to_string())?;
-        let job = roots.iter().find_map(|r| r.at("spec.jobTargetRef"));
-        let job = job.with_context(|| format!("{} has no spec.jobTargetRef", file.display()))?;
-        let seconds = |path: &str| {
-            job.at(path)
-                .and_then(Node::int)
-                .and_then(|n| u64::try_from(n).ok())
-                .map(Duration::from_secs)
-        };
-        Ok(Self {
-            deadline: seconds("activeDeadlineSeconds"),
-            grace: seconds("template.spec.terminationGracePeriodSeconds"),
-        })
-    }
-}
-
+/// A worker's own part of the loop.
 pub struct Pool {
     pub scaler: Scaler,
-    pub limits: PodLimits,
-    file: PathBuf,
-    modified: Option<SystemTime>,
+    /// For jobs that are created from now on.
+    pub limits: Arc<PodLimits>,
+    /// The scaler file, and the pod's.
+    files: [PathBuf; 2],
+    modified: [Option<SystemTime>; 2],
     memories: Vec<Memory>,
-    /// Failed jobs since the last one that ended with 0.
+    /// Tells who looks how often to.
+    every: watch::Sender<Duration>,
+    poll: Option<Duration>,
+    /// Failed jobs since the last one that succeeded.
     pub failures: u32,
+    /// Jobs that have ended: those that succeeded, and the others.
+    pub ended: (u64, u64),
     pub not_before: Option<Instant>,
     pub last_poll: Option<Event>,
     pub blind: bool,
@@ -60,47 +38,87 @@ pub struct Pool {
 
 impl Pool {
     /// # Errors
-    /// When the scaler is not one that can run here.
-    pub fn new(scaler: Scaler, scalers: &Path, limits: PodLimits) -> anyhow::Result<Self> {
+    /// When the scaler is not one that can run here, or its pod is not understood.
+    pub fn new(scaler: Scaler, scalers: &Path, pods: &Path, poll: Option<Duration>) -> anyhow::Result<Self> {
         runnable(&scaler)?;
-        let file = scalers.join(format!("{}.yaml", scaler.worker));
+        let files = [scalers, pods].map(|folder| folder.join(format!("{}.yaml", scaler.worker)));
         Ok(Self {
-            modified: modified(&file),
-            file,
-            limits,
+            modified: files.each_ref().map(|file| modified(file)),
+            limits: Arc::new(PodLimits::read(&files[1])?),
+            files,
             memories: vec![Memory::default(); scaler.triggers.len()],
+            every: watch::Sender::new(poll.unwrap_or(scaler.polling_interval)),
+            poll,
             scaler,
             failures: 0,
+            ended: (0, 0),
             not_before: None,
             last_poll: None,
             blind: false,
         })
     }
 
-    pub fn decide(&mut self, partitions: &[Partition], jobs: Jobs) -> Decided {
-        decide(&self.scaler, partitions, jobs, &mut self.memories)
+    /// How often to look, now and after every edit of the file.
+    pub fn every(&self) -> watch::Receiver<Duration> {
+        self.every.subscribe()
     }
 
-    /// Reads the file again when it has changed. Running jobs go on, as with `rollout.strategy: gradual`.
+    pub fn decide(&mut self, seen: &[Seen], jobs: Jobs) -> Decided {
+        decide(&self.scaler, seen, jobs, &mut self.memories)
+    }
+
+    /// The lag that the last look saw.
+    pub fn lag(&self) -> i64 {
+        match &self.last_poll {
+            Some(Event::Poll { lag, .. }) => *lag,
+            _ => 0,
+        }
+    }
+
+    /// How it is doing.
+    pub fn row(&self, jobs: &Processes) -> Row {
+        let (lag, wanted) = match &self.last_poll {
+            Some(Event::Poll { lag, wanted, .. }) if !self.blind => (Some(*lag), *wanted),
+            _ => (None, 0),
+        };
+        let worker = &self.scaler.worker;
+        Row {
+            worker: worker.clone(),
+            lag,
+            wanted,
+            running: jobs.running(worker),
+            starting: jobs.pending(worker),
+            retrying: jobs.waiting(worker),
+            succeeded: self.ended.0,
+            failed: self.ended.1,
+        }
+    }
+
+    /// Reads the files again when one has changed. Running jobs go on as they began, as with `rollout.strategy: gradual`.
     pub fn reload(&mut self) -> Option<Event> {
-        let now = modified(&self.file);
+        let now = self.files.each_ref().map(|file| modified(file));
         if now == self.modified {
             return None;
         }
         self.modified = now;
         let worker = self.scaler.worker.clone();
-        let changed = read(&self.file, Version::DEFAULT).and_then(|new| {
+        let [file, pod] = &self.files;
+        let changed = read(file, Version::DEFAULT).and_then(|new| {
+            let limits = PodLimits::read(pod)?;
             runnable(&new)?;
             ensure!(
-                new.worker == self.scaler.worker && new.topic() == self.scaler.topic(),
-                "name, topic and group can only change with a restart"
+                new.worker == self.scaler.worker && same_sights(&new.triggers, &self.scaler.triggers),
+                "name and triggers (topic, group, query) can only change with a restart; their thresholds at any time"
             );
-            Ok(new)
+            Ok((new, limits))
         });
         Some(match changed {
-            Ok(new) => {
+            Ok((new, limits)) => {
+                self.limits = Arc::new(limits);
                 self.memories = vec![Memory::default(); new.triggers.len()];
                 self.scaler = new;
+                let every = self.poll.unwrap_or(self.scaler.polling_interval);
+                self.every.send_if_modified(|now| std::mem::replace(now, every) != every);
                 Event::Reloaded { worker }
             }
             Err(e) => Event::ReloadFailed {
@@ -115,14 +133,31 @@ fn modified(file: &Path) -> Option<SystemTime> {
     file.metadata().and_then(|m| m.modified()).ok()
 }
 
-/// Whether the loop can look at what the file names.
+/// Whether the loop can run what the file names.
 fn runnable(scaler: &Scaler) -> anyhow::Result<()> {
-    let kafka = scaler.triggers.iter().filter(|t| matches!(t, Trigger::Kafka { .. })).count();
     ensure!(scaler.job().is_some(), "{}: only ScaledJobs run as processes", scaler.worker);
-    ensure!(
-        kafka == 1,
-        "{}: it has {kafka} kafka triggers, here there must be one",
-        scaler.worker
-    );
     Ok(())
+}
+
+/// Whether what is looked at is the same, whatever it is worth.
+fn same_sights(a: &[Trigger], b: &[Trigger]) -> bool {
+    let same = |(a, b): (&Trigger, &Trigger)| match (a, b) {
+        (
+            Trigger::Kafka {
+                topic,
+                group,
+                brokers_from,
+                ..
+            },
+            Trigger::Kafka {
+                topic: other,
+                group: others,
+                brokers_from: from,
+                ..
+            },
+        ) => (topic, group, brokers_from) == (other, others, from),
+        (Trigger::Mongodb { documents, .. }, Trigger::Mongodb { documents: other, .. }) => documents == other,
+        _ => false,
+    };
+    a.len() == b.len() && a.iter().zip(b).all(same)
 }

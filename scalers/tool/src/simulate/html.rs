@@ -2,26 +2,32 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Outcome, Row, SimulateArgs, lines, time};
+use super::{Outcome, Row, Shape, SimulateArgs, Totals, lines, time};
 
 const WIDTH: f64 = 640.0;
-const HEIGHT: f64 = 170.0;
-const LEFT: f64 = 58.0;
-const BOTTOM: f64 = 24.0;
+const HEIGHT: f64 = 190.0;
+const LEFT: f64 = 66.0;
+const BOTTOM: f64 = 32.0;
 
 const STYLE: &str = "
-:root{color-scheme:light dark;--ink:#1c2733;--paper:#fff;--faint:#e3e8ee;--lag:#c2410c;--jobs:#1d4ed8;--wait:#93b4f5;--nodes:#047857}
-@media (prefers-color-scheme:dark){:root{--ink:#e6edf3;--paper:#0f151b;--faint:#2b3640;--lag:#fb923c;--jobs:#7aa2f7;--wait:#3b557f;--nodes:#34d399}}
-*{box-sizing:border-box}body{margin:0;padding:1rem;background:var(--paper);color:var(--ink);font:16px/1.45 system-ui,sans-serif}
-main{max-width:88rem;margin:auto}h1{font-size:1.35rem;margin:.2rem 0}h2{font-size:1.05rem;margin:.2rem 0 .6rem;overflow-wrap:anywhere}
-h3{font-size:.85rem;font-weight:600;margin:.7rem 0 .1rem}p{margin:.3rem 0 1rem}
-.side{display:grid;gap:1rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr))}
-section{border:1px solid var(--faint);border-radius:.6rem;padding:.8rem;min-width:0}svg{width:100%;height:auto;display:block}
-text{fill:var(--ink);font:13px system-ui,sans-serif}.grid{stroke:var(--faint)}
-table{border-collapse:collapse;width:100%}th,td{padding:.3rem .5rem;text-align:right;border-bottom:1px solid var(--faint)}
-th,td:not(:first-child){white-space:nowrap}th:first-child,td:first-child{text-align:left}td.better{color:var(--nodes);font-weight:600}td.worse{color:var(--lag);font-weight:600}
-.key span{display:inline-block;margin-right:1rem}@media (max-width:40rem){text{font-size:18px}}table{margin-top:1rem}
-.key i{display:inline-block;width:.8em;height:.8em;border-radius:.2em;margin-right:.35em}
+:root{color-scheme:light dark;--ink:#1c2733;--soft:#5b6875;--paper:#f6f8fa;--card:#fff;--faint:#e3e8ee;--lag:#c2410c;--jobs:#1d4ed8;--wait:#93b4f5;--nodes:#047857}
+@media (prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9aa7b4;--paper:#0d1117;--card:#151b23;--faint:#2b3640;--lag:#fb923c;--jobs:#7aa2f7;--wait:#3b557f;--nodes:#34d399}}
+*{box-sizing:border-box}body{margin:0;padding:1.2rem;background:var(--paper);color:var(--ink);font:16px/1.45 system-ui,sans-serif}
+main{max-width:80rem;margin:auto}h1{font-size:1.5rem;margin:.2rem 0}h2{font-size:1.05rem;margin:0 0 .4rem;overflow-wrap:anywhere}
+h2 small{color:var(--soft);font-weight:600;text-transform:uppercase;letter-spacing:.06em;font-size:.72rem;display:block}
+h3{font-size:.85rem;font-weight:600;margin:.8rem 0 .1rem}p{margin:.3rem 0 1rem;color:var(--soft)}
+section,.tile{background:var(--card);border:1px solid var(--faint);border-radius:.7rem;padding:.9rem;min-width:0}
+.side{display:grid;gap:1rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr));margin-bottom:1rem}
+.tiles{display:grid;gap:.7rem;grid-template-columns:repeat(auto-fit,minmax(min(46%,11rem),1fr));margin-bottom:1rem}
+.tile b{display:block;font-size:1.6rem;line-height:1.2;white-space:nowrap}.tile span{display:block;color:var(--soft);font-size:.85rem}
+.tile em{font-style:normal;font-weight:600;font-size:.85rem}.better{color:var(--nodes)}.worse{color:var(--lag)}
+.knobs{display:flex;flex-wrap:wrap;gap:.3rem;margin:0}.knobs code{font-size:.78rem;border:1px solid var(--faint);border-radius:.4rem;padding:.05rem .4rem;color:var(--soft)}
+.knobs code.new{color:var(--ink);border-color:var(--jobs);font-weight:600}
+svg{width:100%;height:auto;display:block}text{fill:var(--soft);font:13px system-ui,sans-serif}.grid{stroke:var(--faint)}
+table{border-collapse:collapse;width:100%}th,td{padding:.3rem .5rem;text-align:right;border-bottom:1px solid var(--faint)}tr:last-child td{border:0}
+th,td:not(:first-child){white-space:nowrap}th:first-child,td:first-child{text-align:left}td.better,td.worse{font-weight:600}
+.key{margin:0 0 .6rem}.key span{display:inline-block;margin-right:1rem}.key i{display:inline-block;width:.8em;height:.8em;border-radius:.2em;margin-right:.35em}
+@media (max-width:40rem){body{padding:.8rem}text{font-size:25px}.odd{display:none}.tile b{font-size:1.3rem}}
 ";
 
 /// The page as text.
@@ -35,9 +41,8 @@ pub fn page(outcomes: &[Outcome], args: &SimulateArgs) -> Result<String, fmt::Er
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
          <title>Scaler simulation</title><style>{STYLE}</style></head><body><main>"
     )?;
-    let what = match &args.load.trace {
-        Some(path) => format!("the trace {}", path.display()),
-        None => format!("{:?}", args.load.shape).to_lowercase(),
+    let Some(workers) = outcomes.first().map(|o| o.workers) else {
+        return Ok(out);
     };
     let title = if outcomes.len() > 1 {
         "Before and after"
@@ -46,13 +51,14 @@ pub fn page(outcomes: &[Outcome], args: &SimulateArgs) -> Result<String, fmt::Er
     };
     write!(
         out,
-        "<h1>{title}</h1><p>{}: {} a message, jobs start in {}, idle jobs end after {}, by KEDA {}.</p>",
-        escaped(&what),
-        time(args.load.workers.per_message.as_secs_f64()),
-        time(args.load.workers.pod_start.as_secs_f64()),
-        time(args.load.workers.idle_exit.as_secs_f64()),
+        "<h1>{title}</h1><p>{}; {} a message, jobs start in {}, idle jobs end after {}; by KEDA {}</p>",
+        escaped(&what(args)),
+        time(workers.per_message),
+        time(workers.machines.pod_start),
+        time(workers.idle_exit),
         args.load.keda_version
     )?;
+    tiles(&mut out, outcomes)?;
     out.push_str("<p class=\"key\"><span><i style=\"background:var(--lag)\"></i>lag, messages</span><span><i style=\"background:var(--jobs)\"></i>jobs at work</span><span><i style=\"background:var(--wait)\"></i>jobs starting</span>");
     if args.load.workers.jobs_per_node > 0 {
         out.push_str("<span><i style=\"background:var(--nodes)\"></i>nodes</span>");
@@ -71,10 +77,12 @@ pub fn page(outcomes: &[Outcome], args: &SimulateArgs) -> Result<String, fmt::Er
     for (n, outcome) in outcomes.iter().enumerate() {
         let name = match (outcomes.len(), n) {
             (1, _) => "",
-            (_, 0) => "before: ",
-            _ => "after: ",
+            (_, 0) => "before",
+            _ => "after",
         };
-        write!(out, "<section><h2>{name}{}</h2>", escaped(&outcome.file.display().to_string()))?;
+        let file = outcome.file.file_name().unwrap_or(outcome.file.as_os_str()).to_string_lossy();
+        write!(out, "<section><h2><small>{name}</small>{}</h2>", escaped(&file))?;
+        knobs(&mut out, outcomes, outcome)?;
         out.push_str("<h3>Lag</h3>");
         plot(&mut out, &outcome.rows, span, lag, &[("--lag", true, &|r| r.lag as f64)])?;
         out.push_str("<h3>Jobs</h3>");
@@ -95,12 +103,92 @@ pub fn page(outcomes: &[Outcome], args: &SimulateArgs) -> Result<String, fmt::Er
     Ok(out)
 }
 
+/// What arrives, for people.
+fn what(args: &SimulateArgs) -> String {
+    let load = &args.load;
+    if let Some(path) = &load.trace {
+        return format!("what came by {}", path.display());
+    }
+    let rate = format!("{} messages a second", load.rate);
+    match load.shape {
+        Shape::Burst => match load.over {
+            None => format!("{} messages at once", load.messages),
+            Some(over) => format!("{} messages within {}", load.messages, time(over.as_secs_f64())),
+        },
+        Shape::Steady => rate,
+        Shape::Diurnal => format!("{rate} on average, by day and night"),
+        Shape::Poison => format!("{rate}, {} % of them poisoned", load.workers.poison_share * 100.0),
+        Shape::FromZero => format!("nothing, then {rate}"),
+    }
+}
+
+/// The figures that people ask for first, large; of two outcomes the second, with what it was and how it compares.
+fn tiles(out: &mut String, outcomes: &[Outcome]) -> fmt::Result {
+    let (Some(first), Some(last)) = (outcomes.first(), outcomes.last()) else {
+        return Ok(());
+    };
+    let minutes = |t: &Totals| if t.node_minutes > 0.0 { t.node_minutes } else { t.pod_minutes };
+    let whose = if last.totals.node_minutes > 0.0 {
+        "node minutes"
+    } else {
+        "job minutes"
+    };
+    let plain = |v: f64| format!("{v:.1}");
+    type Figure<'a> = (&'a str, &'a dyn Fn(&Totals) -> f64, &'a dyn Fn(f64) -> String, bool);
+    let figures: [Figure<'_>; 4] = [
+        ("to drain", &|t| t.drain_seconds, &time, true),
+        ("95 % done within", &|t| t.latency_p95_seconds.unwrap_or(0.0), &time, true),
+        ("jobs at one time", &|t| t.peak_running as f64, &|v| format!("{v:.0}"), false),
+        (whose, &minutes, &plain, true),
+    ];
+    out.push_str("<div class=\"tiles\">");
+    for (name, value, words, judged) in figures {
+        let (before, now) = (value(&first.totals), value(&last.totals));
+        write!(out, "<div class=\"tile\"><b>{}</b><span>{name}", words(now))?;
+        if outcomes.len() > 1 {
+            write!(out, ", was {}</span>{}", words(before), change(before, now, judged))?;
+        } else {
+            out.push_str("</span>");
+        }
+        out.push_str("</div>");
+    }
+    out.push_str("</div>");
+    Ok(())
+}
+
+/// How a figure compares with what it was; less is better, where it is judged.
+fn change(before: f64, now: f64, judged: bool) -> String {
+    if before <= 0.0 || now <= 0.0 || !judged {
+        return String::new();
+    }
+    let (class, words) = match now / before {
+        r if r <= 0.67 => ("better", format!("{:.1} times less", 1.0 / r)),
+        r if r < 0.99 => ("better", format!("{:.0} % less", (1.0 - r) * 100.0)),
+        r if r <= 1.01 => ("same", "the same".to_owned()),
+        r if r < 1.5 => ("worse", format!("{:.0} % more", (r - 1.0) * 100.0)),
+        r => ("worse", format!("{r:.1} times as much")),
+    };
+    format!("<em class=\"{class}\">{words}</em>")
+}
+
+/// The settings that decide; what the files differ in stands out.
+fn knobs(out: &mut String, all: &[Outcome], one: &Outcome) -> fmt::Result {
+    out.push_str("<p class=\"knobs\">");
+    for (n, (name, value)) in one.knobs.iter().enumerate() {
+        let differs = all.iter().any(|o| o.knobs.get(n).is_some_and(|(_, other)| other != value));
+        let class = if differs { " class=\"new\"" } else { "" };
+        write!(out, "<code{class}>{name} {}</code>", escaped(value))?;
+    }
+    out.push_str("</p>");
+    Ok(())
+}
+
 fn count(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 fn table(out: &mut String, outcomes: &[Outcome]) -> fmt::Result {
-    out.push_str("<table><thead><tr><th>total</th>");
+    out.push_str("<section><table><thead><tr><th>total</th>");
     for (n, _) in outcomes.iter().enumerate() {
         let name = match (outcomes.len(), n) {
             (1, _) => "",
@@ -112,6 +200,10 @@ fn table(out: &mut String, outcomes: &[Outcome]) -> fmt::Result {
     out.push_str("</tr></thead><tbody>");
     let better = better(outcomes);
     for (n, (name, values)) in lines(outcomes).into_iter().enumerate() {
+        // Nodes and cost that nobody asked for.
+        if ["node minutes", "cost"].contains(&name) && values.iter().all(|v| v.parse() == Ok(0.0)) {
+            continue;
+        }
         write!(out, "<tr><td>{name}</td>")?;
         for (column, value) in values.iter().enumerate() {
             let class = match better.get(n).copied().flatten() {
@@ -123,7 +215,7 @@ fn table(out: &mut String, outcomes: &[Outcome]) -> fmt::Result {
         }
         out.push_str("</tr>");
     }
-    out.push_str("</tbody></table>");
+    out.push_str("</tbody></table></section>");
     Ok(())
 }
 
@@ -170,15 +262,18 @@ fn plot(out: &mut String, rows: &[Row], span: f64, top: f64, series: &[Line<'_>]
             short(value)
         )?;
     }
-    for n in 0..=4 {
-        let t = span * f64::from(n) / 4.0;
-        let anchor = if n == 4 { "end" } else { "middle" };
+    let step = step(span);
+    for n in 0..=(span / step) as usize {
+        let t = n as f64 * step;
+        // Little room on a phone: every second one stays away.
+        let class = if n % 2 == 1 { " class=\"odd\"" } else { "" };
+        let anchor = if t > 0.95 * span { "end" } else { "middle" };
         write!(
             out,
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
+            "<text{class} x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
             x(t),
-            HEIGHT - 6.0,
-            time(t)
+            HEIGHT - 5.0,
+            tick(t)
         )?;
     }
     for (colour, filled, value) in series {
@@ -213,6 +308,26 @@ fn plot(out: &mut String, rows: &[Row], span: f64, top: f64, series: &[Line<'_>]
     Ok(())
 }
 
+/// A round step, so that a span has four to ten of it.
+fn step(span: f64) -> f64 {
+    const ROUND: [f64; 15] = [
+        1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 21_600.0, 43_200.0, 86_400.0,
+    ];
+    let enough = |s: &&f64| span / **s <= 8.0;
+    let days = (span / 86_400.0 / 8.0).ceil() * 86_400.0;
+    ROUND.iter().find(enough).copied().unwrap_or(days)
+}
+
+fn tick(seconds: f64) -> String {
+    match seconds {
+        0.0 => "0".to_owned(),
+        s if s < 60.0 || s % 60.0 > 0.0 => format!("{s:.0} s"),
+        s if s < 7200.0 || s % 3600.0 > 0.0 => format!("{:.0} min", s / 60.0),
+        s if s < 172_800.0 || s % 86_400.0 > 0.0 => format!("{:.0} h", s / 3600.0),
+        s => format!("{:.0} d", s / 86_400.0),
+    }
+}
+
 fn short(value: f64) -> String {
     match value {
         v if v >= 1e6 => format!("{:.1}M", v / 1e6),
@@ -227,4 +342,30 @@ fn escaped(text: &str) -> String {
         .replace('<', "&lt;")
         .replace('>', "&gt;")
         .replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_marks_of_time_are_round_and_few() {
+        for (span, steps, last) in [
+            (7.0, 1.0, "7 s"),
+            (1290.0, 300.0, "20 min"),
+            (86_400.0, 21_600.0, "24 h"),
+            (3e6, 432_000.0, "30 d"),
+        ] {
+            assert_eq!(step(span), steps, "{span}");
+            assert_eq!(tick((span / steps).floor() * steps), last);
+        }
+    }
+
+    #[test]
+    fn less_is_better_and_a_hair_is_nothing() {
+        assert_eq!(change(21.0, 7.0, true), "<em class=\"better\">3.0 times less</em>");
+        assert_eq!(change(84.0, 85.3, true), "<em class=\"worse\">2 % more</em>");
+        assert!(change(10.0, 10.05, true).contains("the same"));
+        assert_eq!(change(4.0, 12.0, false), "");
+    }
 }

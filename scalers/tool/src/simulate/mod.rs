@@ -1,6 +1,8 @@
 //! `scalers simulate`: what a scaler file would do with a lag, before it is applied.
 
 mod html;
+mod learn;
+mod log;
 pub mod plan;
 mod pods;
 mod queue;
@@ -8,6 +10,7 @@ mod replay;
 mod source;
 mod trace;
 mod world;
+mod yard;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,15 +18,18 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use serde::Serialize;
 
+use learn::{Learned, learn};
+use log::Log;
 pub use pods::Machines;
-pub use replay::{Decided, Look, decide};
+pub use replay::{Decided, Look, Other, Seen, decide};
 pub use source::{Generated, Shape, Source};
 pub use trace::Trace;
-pub use world::{Row, Totals, Workers, World};
+pub use world::{Row, Totals, World};
+pub use yard::Workers;
 
 use crate::engine::Version;
 use crate::run::duration;
-use crate::spec::{self, Scaler};
+use crate::spec::{self, Scaler, Trigger};
 
 /// Looks that a page or a table shows; between them, the one with the most lag stands for its neighbours.
 const SHOWN: usize = 600;
@@ -56,7 +62,8 @@ pub struct LoadArgs {
     /// What arrives
     #[arg(long, value_enum, default_value = "burst")]
     pub shape: Shape,
-    /// Offsets by partition as CSV (scalers record writes it), or Prometheus' answer to a range query, instead of a shape
+    /// Offsets by partition as CSV (scalers record writes it), a log of scalers run --events, or Prometheus' answer to a
+    /// range query, instead of a shape
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
     /// Messages of a burst
@@ -90,12 +97,18 @@ pub struct LoadArgs {
 /// How workers and machines behave.
 #[derive(Debug, Clone, clap::Args)]
 pub struct WorkerArgs {
+    /// Take --per-message, --pod-start, --join and --idle-exit from what a log of scalers run --events shows
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["per_message", "pod_start", "join", "idle_exit"])]
+    pub workers_from: Option<PathBuf>,
     /// Time that a message takes one job, all that it works on side by side together
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "3s")]
+    #[arg(long, value_name = "TIME", value_parser = some_time, default_value = "3s")]
     pub per_message: Duration,
-    /// From a job's creation to its first message
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
+    /// From a job's creation to its first message, when it is the only one
+    #[arg(long, value_name = "TIME", value_parser = some_time, default_value = "5s")]
     pub pod_start: Duration,
+    /// What a job waits for beyond that when others are there, until they have given it its partitions
+    #[arg(long, value_name = "TIME", value_parser = any_time, default_value = "0s")]
+    pub join: Duration,
     /// Until a new node is there
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2m")]
     pub node_start: Duration,
@@ -112,7 +125,7 @@ pub struct WorkerArgs {
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10m")]
     pub node_idle: Duration,
     /// A job with nothing to do ends after this (IDLE_EXIT_MS)
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
+    #[arg(long, value_name = "TIME", value_parser = some_time, default_value = "5s")]
     pub idle_exit: Duration,
     /// A job begins nothing new after this (MAX_RUN_SECONDS)
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "24h")]
@@ -129,12 +142,32 @@ pub struct WorkerArgs {
 }
 
 impl WorkerArgs {
-    fn workers(&self, shape: Shape) -> Workers {
+    /// As the options say, or as a log shows; then it is said what was learned.
+    fn workers(&self, shape: Shape) -> anyhow::Result<Workers> {
+        let told = self.told(shape);
+        let Some(path) = &self.workers_from else { return Ok(told) };
+        let learned = Log::read(path, None).and_then(|log| learn(&log, told));
+        let Learned { workers, off } = learned.with_context(|| path.display().to_string())?;
+        let option = |seconds: f64| format!("{:.0}us", seconds * 1e6);
+        eprintln!(
+            "as in {}: --per-message {} --pod-start {} --join {} --idle-exit {}; with these its lag comes out within {:.0} % of the peak",
+            path.display(),
+            option(workers.per_message),
+            option(workers.machines.pod_start),
+            option(workers.machines.join),
+            option(workers.idle_exit),
+            off * 100.0
+        );
+        Ok(workers)
+    }
+
+    fn told(&self, shape: Shape) -> Workers {
         let plain = self.per_message.as_secs_f64();
         let poison = if shape == Shape::Poison { self.poison_share } else { 0.0 };
         Workers {
             machines: Machines {
                 pod_start: self.pod_start.as_secs_f64(),
+                join: self.join.as_secs_f64(),
                 node_start: self.node_start.as_secs_f64(),
                 per_node: self.jobs_per_node,
                 warm: self.warm_nodes,
@@ -150,6 +183,24 @@ impl WorkerArgs {
     }
 }
 
+/// A time of any length up to a day.
+fn any_time(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|d| Duration::try_from(d).ok());
+    parsed
+        .filter(|d| *d <= Duration::from_secs(86_400))
+        .ok_or_else(|| "it must be a time up to 24h, such as 1s or 250us".to_owned())
+}
+
+fn some_time(text: &str) -> Result<Duration, String> {
+    any_time(text).and_then(|d| {
+        if d.is_zero() {
+            Err("it must be more than nothing".to_owned())
+        } else {
+            Ok(d)
+        }
+    })
+}
+
 fn long_duration(text: &str) -> Result<Duration, String> {
     let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|d| Duration::try_from(d).ok());
     parsed
@@ -162,6 +213,9 @@ fn long_duration(text: &str) -> Result<Duration, String> {
 pub struct Outcome {
     pub file: PathBuf,
     pub keda: String,
+    pub workers: Workers,
+    /// The settings that decide, by name.
+    pub knobs: Vec<(&'static str, String)>,
     pub totals: Totals,
     pub rows: Vec<Row>,
 }
@@ -201,21 +255,40 @@ impl LoadArgs {
 pub fn simulate(args: &SimulateArgs) -> anyhow::Result<Vec<Outcome>> {
     let load = &args.load;
     let source = load.source()?;
+    let workers = load.workers.workers(load.shape)?;
     let one = |file: &PathBuf| {
         let mut scaler = spec::read(file, load.keda_version)?;
         scaler.polling_interval = args.poll.unwrap_or(scaler.polling_interval);
         let partitions = load.partitions(file, &scaler, &source);
         let mut shown = Shown::default();
-        let world = World::new(&scaler, load.keda_version, load.workers.workers(load.shape), &source, partitions);
+        let world = World::new(&scaler, load.keda_version, workers, &source, partitions);
         let totals = world.run(load.span.as_secs_f64(), true, load.price, |row| shown.see(*row));
         Ok(Outcome {
             file: file.clone(),
             keda: load.keda_version.to_string(),
+            workers,
+            knobs: knobs(&scaler),
             totals,
             rows: shown.rows,
         })
     };
     args.files.iter().map(one).collect()
+}
+
+/// The settings that people change; those of the first kafka trigger.
+fn knobs(scaler: &Scaler) -> Vec<(&'static str, String)> {
+    let mut all = vec![("pollingInterval", scaler.polling_interval.as_secs_f64().to_string())];
+    let kafka = scaler.triggers.iter().find_map(|t| match t {
+        Trigger::Kafka { kafka, .. } => Some(kafka),
+        Trigger::Mongodb { .. } => None,
+    });
+    all.extend(kafka.map(|k| ("lagThreshold", k.lag_threshold.to_string())));
+    all.push(("maxReplicaCount", scaler.max().to_string()));
+    if let Some(job) = scaler.job() {
+        all.push(("minReplicaCount", job.limits.min_jobs().to_string()));
+        all.push(("strategy", job.strategy.name().to_owned()));
+    }
+    all
 }
 
 /// Partitions by the topics.yaml beside a file.

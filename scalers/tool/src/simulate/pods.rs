@@ -1,10 +1,14 @@
 //! Pods and the nodes under them: when a job that is created begins its work.
 
+use serde::Serialize;
+
 /// How machines behave.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Machines {
     /// From a job's creation to its first message, on a node that is there.
     pub pod_start: f64,
+    /// What a job waits for beyond that when others are there already: until they have given it its partitions.
+    pub join: f64,
     /// From the wish for a node to the node.
     pub node_start: f64,
     /// Jobs that fit a node; 0: nodes do not matter.
@@ -58,7 +62,7 @@ impl Pods {
     }
 
     pub fn create(&mut self, now: f64) {
-        let ready = self.place(now);
+        let ready = self.place(now, self.all.is_empty());
         self.all.push(Pod {
             ready,
             idle_since: None,
@@ -67,17 +71,18 @@ impl Pods {
     }
 
     /// When a pod of now could work.
-    fn place(&mut self, now: f64) -> f64 {
+    fn place(&mut self, now: f64, alone: bool) -> f64 {
         let m = self.machines;
+        let start = if alone { m.pod_start } else { m.pod_start + m.join };
         let placed = self.all.iter().filter(|p| p.ready.is_finite()).count();
         if m.per_node == 0 || placed < self.up * m.per_node {
-            return now + m.pod_start;
+            return now + start;
         }
         let slot = (placed - self.up * m.per_node) / m.per_node;
         if self.coming.get(slot).is_none() && self.nodes() < m.most {
             self.coming.push(now + m.node_start);
         }
-        self.coming.get(slot).map_or(f64::INFINITY, |at| at + m.pod_start)
+        self.coming.get(slot).map_or(f64::INFINITY, |at| at + start)
     }
 
     /// The next time at which something here changes by itself.
@@ -100,7 +105,7 @@ impl Pods {
         self.up += before - self.coming.len();
         for n in 0..self.all.len() {
             if self.all.get(n).is_some_and(|p| p.ready.is_infinite()) {
-                let ready = self.place(now);
+                let ready = self.place(now, n == 0);
                 if let Some(pod) = self.all.get_mut(n) {
                     pod.ready = ready;
                 }
@@ -129,6 +134,7 @@ mod tests {
     fn pods_wait_for_nodes_and_nodes_go_when_nobody_needs_them() {
         let machines = Machines {
             pod_start: 2.0,
+            join: 0.0,
             node_start: 90.0,
             per_node: 4,
             warm: 1,

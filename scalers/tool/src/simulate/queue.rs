@@ -85,6 +85,11 @@ impl Queue {
         (self.end as f64 - self.done).max(0.0)
     }
 
+    /// Whether something waits that is worth working on.
+    pub fn waits(&self) -> bool {
+        self.waiting() > 1e-9
+    }
+
     pub fn committed(&self) -> i64 {
         self.committed
     }

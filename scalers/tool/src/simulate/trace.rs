@@ -1,4 +1,5 @@
-//! Traces: CSV of offsets by partition, as `scalers record` writes it, or Prometheus' answer to a range query.
+//! Traces: CSV of offsets by partition, as `scalers record` writes it, what `scalers run --events` logged, or Prometheus'
+//! answer to a range query.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,6 +7,8 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use jiff::Timestamp;
 use serde::Deserialize;
+
+use super::log::Log;
 
 /// A trace may have this many samples.
 const MOST: usize = 5_000_000;
@@ -30,18 +33,41 @@ struct Sample {
 }
 
 impl Trace {
-    /// Reads a file; JSON is Prometheus', anything else CSV.
+    /// Reads a file; JSON lines are a scaler's log, other JSON is Prometheus', anything else CSV.
     ///
     /// # Errors
     /// What is wrong, with its line.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-        let samples = if text.trim_start().starts_with('{') {
-            prometheus(&text)
+        let trace = if text.lines().next().is_some_and(|line| line.starts_with("{\"at\":")) {
+            Log::read(path, None).and_then(|log| Self::of_log(&log))
+        } else if text.trim_start().starts_with('{') {
+            prometheus(&text).and_then(Self::of)
         } else {
-            csv(&text)
+            csv(&text).and_then(Self::of)
         };
-        samples.and_then(Self::of).with_context(|| path.display().to_string())
+        trace.with_context(|| path.display().to_string())
+    }
+
+    /// What arrived by the looks of a log.
+    ///
+    /// # Errors
+    /// When it has no offsets.
+    pub fn of_log(log: &Log) -> anyhow::Result<Self> {
+        let mut samples = Vec::new();
+        for (_, at, look) in &log.looks {
+            for (partition, (committed, latest)) in look.offsets.iter().enumerate() {
+                let Some(latest) = *latest else { continue };
+                ensure!(samples.len() < MOST, "more than {MOST} samples");
+                samples.push(Sample {
+                    at: *at,
+                    partition,
+                    committed: *committed,
+                    latest,
+                });
+            }
+        }
+        Self::of(samples)
     }
 
     fn of(mut samples: Vec<Sample>) -> anyhow::Result<Self> {
@@ -55,10 +81,10 @@ impl Trace {
             partitions,
             waiting: vec![0; partitions],
         };
-        let mut known: Vec<Option<i64>> = vec![None; partitions];
+        let mut known: Vec<Option<(f64, i64)>> = vec![None; partitions];
         for s in samples {
             let Some(last) = known.get_mut(s.partition) else { continue };
-            match last.replace(s.latest) {
+            match last.replace((s.at, s.latest)) {
                 None => {
                     let waiting = s.latest - s.committed.unwrap_or(s.latest);
                     if let Some(w) = trace.waiting.get_mut(s.partition) {
@@ -66,12 +92,15 @@ impl Trace {
                     }
                 }
                 // A topic that was created anew starts over.
-                Some(before) if s.latest > before => {
-                    trace.arrivals.push((s.at - start, s.partition, s.latest.abs_diff(before)));
+                // What came between two samples came half way between them, as far as anybody knows.
+                Some((then, before)) if s.latest > before => {
+                    let at = (then + s.at) / 2.0 - start;
+                    trace.arrivals.push((at, s.partition, s.latest.abs_diff(before)));
                 }
                 Some(_) => {}
             }
         }
+        trace.arrivals.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         Ok(trace)
     }
 
@@ -204,7 +233,7 @@ mod tests {
         let text =
             "time,partition,committed,latest\n2026-06-20T10:00:00Z,0,10,15\n2026-06-20T10:00:00Z,1,,7\n2026-06-20T10:00:05Z,0,12,25\n";
         let trace = Trace::of(csv(text).unwrap()).unwrap();
-        assert_eq!((trace.partitions, &trace.waiting, trace.end()), (2, &vec![5, 0], Some(5.0)));
+        assert_eq!((trace.partitions, &trace.waiting, trace.end()), (2, &vec![5, 0], Some(2.5)));
         let mut got = Vec::new();
         trace.between(0.0, 10.0, |p, n| got.push((p, n)));
         assert_eq!(got, [(0, 10)]);
@@ -224,7 +253,7 @@ mod tests {
             {"metric":{"__name__":"kafka_topic_partition_current_offset","partition":"1"},"values":[[100,"40"],[130,"90"]]},
             {"metric":{"__name__":"kafka_consumergroup_current_offset","partition":"1"},"values":[[100,"30"],[130,"30"]]}]}}"#;
         let trace = Trace::of(prometheus(text).unwrap()).unwrap();
-        assert_eq!((&trace.waiting, &trace.arrivals), (&vec![0, 10], &vec![(30.0, 1, 50)]));
+        assert_eq!((&trace.waiting, &trace.arrivals), (&vec![0, 10], &vec![(15.0, 1, 50)]));
         assert!(prometheus(r#"{"data":{"resultType":"vector","result":[]}}"#).is_err());
     }
 }

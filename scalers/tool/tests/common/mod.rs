@@ -27,6 +27,8 @@ pub struct Bench {
     dir: tempfile::TempDir,
     /// Where the scaler files are that it runs by; our own unless a test says otherwise.
     pub scalers: PathBuf,
+    /// `--poll`.
+    pub poll: Option<&'static str>,
 }
 
 impl Bench {
@@ -35,11 +37,16 @@ impl Bench {
     }
 
     /// In a corner that has been told more.
-    pub async fn of(mut corner: Corner) -> Self {
+    pub async fn of(corner: Corner) -> Self {
+        Self::with_partitions(corner, 2).await
+    }
+
+    /// With topics of so many partitions at most.
+    pub async fn with_partitions(mut corner: Corner, most: u16) -> Self {
         corner.set("IDLE_EXIT_MS", "300");
         let wanted = scalers::topics::read(&scalers_dir().join("topics.yaml")).unwrap();
         let few = wanted.into_iter().map(|t| scalers::topics::TopicSpec {
-            partitions: t.partitions.min(2),
+            partitions: t.partitions.min(most),
             ..t
         });
         let cluster = scalers::topics::Cluster::new(&corner.read(KafkaConfig::read)).unwrap();
@@ -49,11 +56,18 @@ impl Bench {
         assert!(example.is_file(), "{} is built by: cargo test -p scalers", example.display());
         std::os::unix::fs::symlink(example, dir.path().join("ingestion")).unwrap();
         let scalers = scalers_dir();
-        Self { corner, dir, scalers }
+        Self {
+            corner,
+            dir,
+            scalers,
+            poll: Some("200ms"),
+        }
     }
 
+    /// Sends so many messages at once, spread over the keys.
     pub async fn send(&self, count: usize) {
-        let producer = Producer::new(&self.corner.read(KafkaConfig::read), "test").unwrap();
+        let producer = std::sync::Arc::new(Producer::new(&self.corner.read(KafkaConfig::read), "test").unwrap());
+        let mut sending = tokio::task::JoinSet::new();
         for n in 0..count {
             let asset = AssetKey::new(self.corner.name.parse().unwrap(), format!("a{n}").parse().unwrap());
             let message = DossierClosed {
@@ -63,7 +77,11 @@ impl Bench {
             };
             let now = "2026-06-20T10:00:00Z".parse().unwrap();
             let event = Outgoing::first(new_id(), "/test", "assets/a".to_owned(), &asset, now, TraceParent::root(), &message);
-            producer.send(&event).await.unwrap();
+            let producer = std::sync::Arc::clone(&producer);
+            sending.spawn(async move { producer.send(&event).await.map(drop) });
+        }
+        for sent in sending.join_all().await {
+            sent.unwrap();
         }
     }
 
@@ -80,7 +98,8 @@ impl Bench {
     pub fn run(&self, more: &[&str]) -> Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_scalers"));
         command
-            .args(["run", "--poll", "200ms", "--events", "-"])
+            .args(["run", "--backoff", "200ms", "--events", "-"])
+            .args(self.poll.iter().flat_map(|poll| ["--poll", *poll]))
             .args([Path::new("--scalers"), &self.scalers])
             .args([Path::new("--bin-dir"), self.dir.path()])
             .args([Path::new("--log-dir"), &self.dir.path().join("jobs")])
@@ -105,6 +124,16 @@ impl Bench {
             events,
             seen: Default::default(),
         }
+    }
+
+    /// Puts another program in the place of the worker's: the same, after a line of shell.
+    pub fn replace_program(&self, line: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let (place, new) = (self.dir.path().join("ingestion"), self.dir.path().join("new"));
+        let program = std::fs::canonicalize(&place).unwrap();
+        std::fs::write(&new, format!("#!/bin/sh\n{line}\nexec {}\n", program.display())).unwrap();
+        std::fs::set_permissions(&new, PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::rename(new, place).unwrap();
     }
 
     pub fn logs(&self) -> Vec<PathBuf> {
@@ -148,6 +177,11 @@ impl Running {
 }
 
 impl Running {
+    /// The next event, whatever it is.
+    pub fn any(&self) -> Value {
+        self.events.recv_timeout(DEADLINE).unwrap()
+    }
+
     /// Tells the scaler to stop, waits for its end, and gives every event from the first on.
     pub fn stop(mut self) -> Vec<Value> {
         rustix::process::kill_process(self.pid(), rustix::process::Signal::TERM).unwrap();

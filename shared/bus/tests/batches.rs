@@ -239,7 +239,8 @@ async fn a_batch_that_is_cancelled_half_way_commits_its_first_half_and_leaves_th
         let mock = Mock::new(protocol);
         write(&mock, 120, 120).await;
         let mut process = mock.process();
-        process.grace = Duration::from_secs(2);
+        // What was done is published between the cancellation and the end, for which 0.15 of this is left.
+        process.grace = Duration::from_secs(10);
         let (stop, handled) = (process.stop.clone(), AtomicUsize::new(0));
         let (worker, seen) = Together::new(&mock, move |_, _| {
             if handled.fetch_add(1, Ordering::Relaxed) % 8 < 5 {

@@ -183,7 +183,7 @@ async fn every_metric_that_a_rule_or_a_panel_reads_comes_out_of_the_running_pool
     pool.corner.set("CLAMD_ADDR", clamd.dated("Mon Sep 29 08:27:12 2025").await);
     let folder = tempfile::tempdir().unwrap();
     let prefix = format!("{}.", pool.corner.name);
-    let config = platform::config(folder.path(), door, of_workers, &format!("{}", collector.url), &prefix);
+    let config = platform::config(folder.path(), door, of_workers, &collector.url, &prefix);
     let prometheus = Prometheus::start(&config).await;
 
     let mut running = workers(&mut pool, &source, of_workers).await;

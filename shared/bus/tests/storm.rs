@@ -226,8 +226,9 @@ impl Visitors<'_> {
     }
 
     /// The one that has been here for longest leaves.
-    fn leave(&mut self) {
+    async fn leave(&mut self) {
         let visitor = self.here.pop_front().unwrap();
+        until("a visitor can be told to leave", GOODBYE, async || visitor.hears(Signal::TERM)).await;
         visitor.signal(Signal::TERM);
         self.gone.push(visitor);
     }
@@ -238,11 +239,11 @@ impl Visitors<'_> {
             tokio::time::sleep(Duration::from_secs(beat).saturating_sub(begun.elapsed())).await;
             self.join();
             if self.here.len() > VISITORS {
-                self.leave();
+                self.leave().await;
             }
         }
         while !self.here.is_empty() {
-            self.leave();
+            self.leave().await;
         }
     }
 }

@@ -52,13 +52,27 @@ impl Program {
     /// When it has ended.
     #[allow(clippy::expect_used)]
     pub fn peak_memory(&self) -> usize {
+        let peak = self.status("VmHWM:");
+        let kib = peak.strip_suffix(" kB").and_then(|kib| kib.parse::<usize>().ok());
+        kib.expect("a running process has memory") * 1024
+    }
+
+    /// Whether it would be told of this signal. One that has only just begun would be ended by it.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[allow(clippy::expect_used)]
+    pub fn hears(&self, signal: Signal) -> bool {
+        let caught = u64::from_str_radix(&self.status("SigCgt:"), 16).expect("a set of signals");
+        caught & (1 << (signal.as_raw() - 1)) != 0
+    }
+
+    /// What the system says of it under this name.
+    #[allow(clippy::expect_used)]
+    fn status(&self, name: &str) -> String {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("it runs");
-        let peak = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-        peak.and_then(|kib| kib.trim().parse::<usize>().ok())
-            .expect("a running process has memory")
-            * 1024
+        let value = status.lines().find_map(|line| line.strip_prefix(name));
+        value.expect("a running process has every field").trim().to_owned()
     }
 
     /// Its status, when it has ended.

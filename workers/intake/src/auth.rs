@@ -217,14 +217,16 @@ fn usable(jwk: Jwk) -> Option<(String, (Algorithm, DecodingKey))> {
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     let missing = || {
-        Problem::new(Kind::Unauthenticated, "Send a token of the issuer: Authorization: Bearer <token>.")
+        Problem::new(Kind::Unauthenticated, "Send one token of the issuer: Authorization: Bearer <token>.")
             .challenge(r#"Bearer realm="libertum""#.to_owned())
     };
-    let value = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|v| v.to_str().ok())
-        .ok_or_else(missing)?;
-    match value.split_once(' ') {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let first = values.next().and_then(|v| v.to_str().ok()).ok_or_else(missing)?;
+    // Which of two counts is nobody's to choose: what stands before us may have looked at the other.
+    if values.next().is_some() {
+        return Err(missing());
+    }
+    match first.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
         _ => Err(missing()),
     }

@@ -77,6 +77,10 @@ async fn no_token_but_a_good_one_opens_the_door() {
         let request = house.http.request(route.0, format!("{}{}", house.intake.url, route.2));
         house.send(route.1, request).await.is(401, "unauthenticated");
     }
+    // Two good ones are one too many: whoever stands before the door may have looked at the other.
+    let once = house.http.get(format!("{}/v1/assets/a-1", house.intake.url)).bearer_auth(&signed);
+    let twice = once.bearer_auth(&signed);
+    house.send(ASSET, twice).await.is(401, "unauthenticated");
     // Clocks may differ a little.
     let request = house
         .http

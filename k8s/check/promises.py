@@ -90,6 +90,11 @@ def with_gateway(tree):
     if world.of("Ingress") or not world.of("Gateway"):
         yield "the Ingress is still there, or the Gateway is not"
     for gateway in world.of("Gateway"):
+        # a Service of type LoadBalancer takes a node port a port, the one of the probe among them
+        wanted = len(get(gateway, "spec.listeners")) + 1
+        for quota in world.of("ResourceQuota"):
+            if int(quota["spec"]["hard"]["services.nodeports"]) < wanted:
+                yield f"{label(quota)}: the gateway's Service wants {wanted} node ports"
         for listener in get(gateway, "spec.listeners"):
             if not listener["hostname"].startswith("intake.production."):
                 yield f"{label(gateway)}: serves {listener['hostname']}"

@@ -1,5 +1,8 @@
-"""What Prometheus scrapes lets itself be reached through the default-deny of its namespace; a port that is closed is an alert for ever."""
+"""What Prometheus scrapes and the blackbox exporter looks at lets itself be reached through the default-deny of its namespace; a port that is
+closed is an alert for ever."""
 import copy
+
+import yaml
 
 from world import ROOT, World, get, name, render
 
@@ -37,10 +40,25 @@ def problems(held, pool):
     yield from sorted({f"{what}: Prometheus may not reach port {port}" for what, port in scraped(pool) if port not in reached})
 
 
+def door(held):
+    """The balancer's address is no address to a pod: what is let through is the controller's pod and its port."""
+    port = yaml.safe_load((PLATFORM / "ingress/values-traefik.yaml").read_text())["ports"]["websecure"]["port"]
+    for policy in held.of("NetworkPolicy"):
+        who = get(policy, "spec.podSelector.matchLabels", {}).get("app.kubernetes.io/name")
+        for rule in (get(policy, "spec.egress") or []) if who == "prometheus-blackbox-exporter" else []:
+            spaces = [get(to, "namespaceSelector.matchLabels", {}).get("kubernetes.io/metadata.name") for to in rule.get("to") or []]
+            if "ingress" in spaces and port in {p["port"] for p in rule.get("ports") or []}:
+                return
+    yield f"the blackbox exporter may not reach port {port} of the ingress controller, so DoorClosed fires for ever"
+
+
 def every(worlds):
     held = World("production", render(PLATFORM / "namespaces"))
     pool = worlds["production"]
     yield "everything that is scraped can be reached", problems(held, pool)
+    yield "the door can be looked at from inside", door(held)
+    without = World("production", [o for o in held.objects if name(o) != "to-door"])
+    yield "teeth: a door that nobody can look at", [] if list(door(without)) else ["nothing found"]
     closed = World("production", copy.deepcopy(held.objects))
     for policy in closed.of("NetworkPolicy"):
         if name(policy) == "inside":

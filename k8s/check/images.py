@@ -1,4 +1,8 @@
-"""41: Dockerfile.worker and .dockerignore, held against the other places that say the same."""
+"""41: Dockerfile.worker and .dockerignore, held against the other places that say the same.
+
+Where this leaves the assertion: it wants base images by digest, and here they are by the tag of a version, as was asked for; the image workflow finds
+out the digest that each tag had, refuses to go on without it, and keeps it in the provenance (docs/decisions/0005).
+"""
 import re
 from dataclasses import dataclass, replace
 

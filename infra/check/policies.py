@@ -2,6 +2,8 @@
 import ipaddress
 import os
 import re
+import subprocess
+import sys
 
 import yaml
 
@@ -331,6 +333,18 @@ def rights_are_small(plan):
             yield f"{assignment['address']} may give every right"
 
 
+def the_machine_reads_its_own(plan):
+    """The data machine may read the secrets that it fetches, and no other of the vault."""
+    files = os.path.join(ROOT, "infra/modules/vm/files")
+    program = [sys.executable, os.path.join(files, "bin/libertum-configure"), "names", "--templates", files]
+    wanted = set(subprocess.run(program, capture_output=True, text=True, timeout=30, check=True).stdout.split())
+    given = {r.get("index") for r in plan.all("role_assignment") if r["name"] == "vm"}
+    for name in sorted(wanted - given, key=str):
+        yield f"the data machine fetches {name}, and may not"
+    for name in sorted(given - wanted, key=str):
+        yield f"the data machine may read {name or 'the whole vault'}, and does not need to"
+
+
 def tokens_are_for_one(plan):
     subjects = [r["values"]["subject"] for r in plan.all("federated_identity_credential")]
     for subject in subjects:
@@ -377,5 +391,5 @@ EVERY = [
     no_internet_into_private, every_subnet_denies_the_rest, public_takes_only_the_web, data_takes_only_the_pool, one_way_out,
     ranges_are_apart, vm_is_the_owners, cluster_is_closed, pools_are_as_described, jobs_pool_is_the_manifests, names_are_the_overlays,
     archive_wants_its_replication, backups_outlive_their_lock, inbox_outlives_dead_letters, storage_is_closed, registry_is_closed,
-    vault_is_closed, no_secret_in_the_state, rights_are_small, tokens_are_for_one, azure_is_watched,
+    vault_is_closed, no_secret_in_the_state, rights_are_small, the_machine_reads_its_own, tokens_are_for_one, azure_is_watched,
 ]

@@ -97,6 +97,10 @@ def an_owner(plan):
     first(plan, "role_assignment", name="pull")["values"]["role_definition_name"] = "Owner"
 
 
+def the_machine_reads_the_mnemonic(plan):
+    first(plan, "role_assignment", "data-ca", "vm")["index"] = "minting-mnemonic"
+
+
 def any_branch(plan):
     first(plan, "federated_identity_credential", "apply")["values"]["subject"] = "repo:libertum/pool:*"
 
@@ -133,6 +137,7 @@ BREAKS = {
     policies.vault_is_closed: secret_by_terraform,
     policies.no_secret_in_the_state: password_in_the_state,
     policies.rights_are_small: an_owner,
+    policies.the_machine_reads_its_own: the_machine_reads_the_mnemonic,
     policies.tokens_are_for_one: any_branch,
     policies.azure_is_watched: vault_unwatched,
     hardened_has_its_parts: firewall_gone,

@@ -15,7 +15,13 @@ terraform {
 
 provider "azurerm" {
   storage_use_azuread = true
+  # The workflows' identities have no right to: a person has done it, once (runbook first-installation).
+  resource_provider_registrations = "none"
   features {
+    # The accounts have private endpoints alone, and whoever plans may be outside the network.
+    storage {
+      data_plane_available = false
+    }
     key_vault {
       purge_soft_delete_on_destroy = false
     }

@@ -157,6 +157,7 @@ module "identities" {
   location             = local.place.location
   tags                 = local.tags
   resource_group_id    = azurerm_resource_group.this.id
+  cluster_id           = module.aks.id
   oidc_issuer_url      = module.aks.oidc_issuer_url
   kubelet_principal_id = module.aks.kubelet_principal_id
   github_repository    = var.github_repository
@@ -166,6 +167,7 @@ module "identities" {
   account_ids          = module.storage.account_ids
   vault_id             = module.vault.id
   vm_principal_id      = azurerm_user_assigned_identity.vm.principal_id
+  vm_secrets           = module.vm.secrets
   state_container_id   = var.state_container_id
 }
 

@@ -21,19 +21,18 @@ locals {
   }
   rights = merge(
     {
-      "intake-inbox"          = { who = "intake", scope = var.container_ids["inbox"], role = "Storage Blob Data Contributor" }
-      "intake-delegation"     = { who = "intake", scope = var.account_ids["documents"], role = "Storage Blob Delegator" }
-      "intake-backup-control" = { who = "intake", scope = var.container_ids["backup-control"], role = "Storage Blob Data Reader" }
-      "ingestion-inbox"       = { who = "ingestion", scope = var.container_ids["inbox"], role = "Storage Blob Data Reader" }
-      "ingestion-documents"   = { who = "ingestion", scope = var.container_ids["documents"], role = "Storage Blob Data Contributor" }
-      "backup-backups"        = { who = "backup", scope = var.container_ids["backups"], role = "Storage Blob Data Contributor" }
-      "backup-control"        = { who = "backup", scope = var.container_ids["backup-control"], role = "Storage Blob Data Contributor" }
-      "loki-chunks"           = { who = "loki", scope = var.container_ids["loki-chunks"], role = "Storage Blob Data Contributor" }
-      "loki-ruler"            = { who = "loki", scope = var.container_ids["loki-ruler"], role = "Storage Blob Data Contributor" }
-      "prepare-inbox"         = { who = "prepare", scope = var.container_ids["inbox"], role = "Storage Blob Data Contributor" }
-      "prepare-documents"     = { who = "prepare", scope = var.container_ids["documents"], role = "Storage Blob Data Contributor" }
-      "prepare-backups"       = { who = "prepare", scope = var.container_ids["backups"], role = "Storage Blob Data Contributor" }
-      "prepare-control"       = { who = "prepare", scope = var.container_ids["backup-control"], role = "Storage Blob Data Contributor" }
+      "intake-inbox"        = { who = "intake", scope = var.container_ids["inbox"], role = "Storage Blob Data Contributor" }
+      "intake-delegation"   = { who = "intake", scope = var.account_ids["documents"], role = "Storage Blob Delegator" }
+      "ingestion-inbox"     = { who = "ingestion", scope = var.container_ids["inbox"], role = "Storage Blob Data Reader" }
+      "ingestion-documents" = { who = "ingestion", scope = var.container_ids["documents"], role = "Storage Blob Data Contributor" }
+      "backup-backups"      = { who = "backup", scope = var.container_ids["backups"], role = "Storage Blob Data Contributor" }
+      "backup-control"      = { who = "backup", scope = var.container_ids["backup-control"], role = "Storage Blob Data Contributor" }
+      "loki-chunks"         = { who = "loki", scope = var.container_ids["loki-chunks"], role = "Storage Blob Data Contributor" }
+      "loki-ruler"          = { who = "loki", scope = var.container_ids["loki-ruler"], role = "Storage Blob Data Contributor" }
+      "prepare-inbox"       = { who = "prepare", scope = var.container_ids["inbox"], role = "Storage Blob Data Contributor" }
+      "prepare-documents"   = { who = "prepare", scope = var.container_ids["documents"], role = "Storage Blob Data Contributor" }
+      "prepare-backups"     = { who = "prepare", scope = var.container_ids["backups"], role = "Storage Blob Data Contributor" }
+      "prepare-control"     = { who = "prepare", scope = var.container_ids["backup-control"], role = "Storage Blob Data Contributor" }
     },
     # The pods' secrets come through one account (secrets), which copies them into the namespace; KEDA reads its own.
     { for name in local.pod_secrets : "secrets-${name}" => { who = "secrets", scope = "${var.vault_id}/secrets/${name}", role = "Key Vault Secrets User" } },
@@ -96,8 +95,10 @@ resource "azurerm_role_assignment" "read_images" {
   skip_service_principal_aad_check = true
 }
 
+# The data machine reads what its servers need, and neither the minting accounts nor the nodes of the chain.
 resource "azurerm_role_assignment" "vm" {
-  scope                            = var.vault_id
+  for_each                         = var.vm_secrets
+  scope                            = "${var.vault_id}/secrets/${each.key}"
   role_definition_name             = "Key Vault Secrets User"
   principal_id                     = var.vm_principal_id
   principal_type                   = "ServicePrincipal"
@@ -127,6 +128,8 @@ resource "azurerm_role_assignment" "workflow" {
     push-images  = { who = "push", scope = var.registry_id, role = "AcrPush" }
     purge-images = { who = "push", scope = var.registry_id, role = "AcrDelete" }
     plan-read    = { who = "plan", scope = var.resource_group_id, role = "Reader" }
+    # azurerm reads the way into a cluster with the cluster. It signs nobody on: local accounts are off, and rights inside are Entra's.
+    plan-cluster = { who = "plan", scope = var.cluster_id, role = "Azure Kubernetes Service Cluster User Role" }
     plan-state   = { who = "plan", scope = var.state_container_id, role = "Storage Blob Data Reader" }
     apply-state  = { who = "apply", scope = var.state_container_id, role = "Storage Blob Data Contributor" }
     # In this resource group alone: what it holds, and the rights that this file gives.

@@ -60,6 +60,15 @@ variable "vm_principal_id" {
   type = string
 }
 
+variable "vm_secrets" {
+  description = "What the data machine reads of the vault, by name."
+  type        = set(string)
+}
+
+variable "cluster_id" {
+  type = string
+}
+
 variable "state_container_id" {
   description = "The container of Terraform's state."
   type        = string

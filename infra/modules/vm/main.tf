@@ -1,7 +1,14 @@
 # The owner's data machine: Kafka, MongoDB and Redis. No public address, no password, no secret in its custom data.
 locals {
-  name  = "prod-Kafka-redis-libertum"
-  files = jsondecode(file("${path.module}/files.json")).files
+  name   = "prod-Kafka-redis-libertum"
+  files  = jsondecode(file("${path.module}/files.json")).files
+  access = jsondecode(file("${path.module}/files/access.json"))
+  # As "libertum-configure names" says: its own four, what the templates name, and a password a user.
+  secrets = toset(concat(
+    ["data-vm", "data-ca", "mongodb-members-key", "admin-mongodb-password"],
+    flatten([for template in fileset("${path.module}/files", "**/*.in") : regexall("@{secret:([^}]*)}", file("${path.module}/files/${template}"))]),
+    flatten([for server in ["kafka", "mongodb"] : [for user in keys(local.access[server]) : "${user}-${server}-password"]]),
+  ))
   settings = {
     environment     = var.environment
     host            = var.host

@@ -10,3 +10,8 @@ output "cloud_config" {
   description = "What cloud-init is given; holds no secret."
   value       = local.cloud_config
 }
+
+output "secrets" {
+  description = "The names of the secrets that libertum-configure fetches."
+  value       = local.secrets
+}

@@ -51,6 +51,7 @@ impl Job {
         };
         begin.and_then(|begin| all.get(begin..)).unwrap_or_default().to_owned()
     }
+
     /// Ends it as a power cut would. False when it had ended already.
     pub fn kill_dash_nine(&self) -> bool {
         kill_process(self.pid, Signal::KILL).is_ok()

@@ -34,6 +34,8 @@ class Monitoring:
     runbook: str
     code: str
     measured: str
+    # exporters that are files of this project
+    scripts: dict
 
     def alerts(self):
         for name, spec in self.rules.items():
@@ -57,18 +59,20 @@ class Monitoring:
 
 def load():
     stem = {p.stem: p for p in sorted((HERE / "rules").glob("*.yaml"))}
+    metrics = yaml.safe_load((HERE / "metrics.yaml").read_text())
     code = [p.read_text() for folder in ("shared", "workers", "scalers") for p in (ROOT / folder).rglob("src/**/*.rs")]
     return Monitoring(
         rules={s: yaml.safe_load(p.read_text())["spec"] for s, p in stem.items()},
         tests={s: yaml.safe_load((HERE / f"tests/{s}.yaml").read_text()) for s in stem},
         dashboards={p.stem: json.loads(p.read_text()) for p in sorted((HERE / "dashboards").glob("*.json"))},
-        metrics=yaml.safe_load((HERE / "metrics.yaml").read_text()),
+        metrics=metrics,
         routes=yaml.safe_load((HERE / "tests/routes.yaml").read_text()),
         values={p.relative_to(PLATFORM).as_posix(): yaml.safe_load(p.read_text()) for p in sorted(PLATFORM.rglob("values-*.yaml"))},
         logs={p.name: p.read_text() for p in sorted((PLATFORM / "logging").glob("*.alloy"))},
         runbook=(ROOT / RUNBOOK).read_text(),
         code="\n".join(code),
         measured="\n".join(p.read_text() for folder in ("shared", "workers") for p in (ROOT / folder).glob("*/tests/**/*.rs")),
+        scripts={e["source"]: (ROOT / e["source"]).read_text() for e in metrics["others"] if "source" in e},
     )
 
 
@@ -140,7 +144,9 @@ def metrics_known(world):
     ours = world.metrics["ours"]
     others = {m for e in world.metrics["others"] for m in e["metrics"]}
     for e in world.metrics["others"]:
-        if not e.get("exporter") or not re.fullmatch(r"\d+\.\d+\.\d+", str(e.get("version"))):
+        if "source" in e:
+            yield from (f"{e['source']} does not write {m}" for m in e["metrics"] if f'"{m}' not in world.scripts[e["source"]])
+        elif not e.get("exporter") or not re.fullmatch(r"\d+\.\d+\.\d+", str(e.get("version"))):
             yield f"{e.get('exporter')}: no version"
     for name, instrument in ours.items():
         if f'"{instrument}"' not in world.code:
@@ -275,6 +281,9 @@ def bites():
     def unmeasured(m):
         m.measured = m.measured.replace("libertum.worker.cold_start", "libertum.worker.start")
 
+    def report(m):
+        m.scripts = {s: t.replace("data_machine_server_restarts_total", "data_machine_restarts_total") for s, t in m.scripts.items()}
+
     def unread(m):
         m.metrics["others"][0]["metrics"].append("kafka_brokers")
 
@@ -313,7 +322,8 @@ def bites():
 
     return [
         ("a metric nobody exports", metrics_known, metric), ("an instrument renamed in the code", metrics_known, instrument),
-        ("a metric that no test of the running pool looks for", metrics_known, unmeasured), ("a listed metric that nothing reads", metrics_known, unread), ("an alert that waits too long", rules_hold, threshold),
+        ("a metric that no test of the running pool looks for", metrics_known, unmeasured), ("a listed metric that nothing reads", metrics_known, unread), ("a metric that the data machine calls otherwise", metrics_known, report),
+        ("an alert that waits too long", rules_hold, threshold),
         ("an alert without a test", alerts_complete, untested), ("an alert without severity", alerts_complete, severity),
         ("a runbook that lost a heading", alerts_complete, runbook), ("a bad day without an alert", covers, gone),
         ("a query that is no PromQL", dashboards_hold, panel), ("pages that reach nobody's pager", routes_hold, route),

@@ -164,7 +164,6 @@ module "identities" {
   registry_id          = module.registry.id
   registry_readers     = var.registry_readers
   container_ids        = module.storage.container_ids
-  account_ids          = module.storage.account_ids
   vault_id             = module.vault.id
   vm_principal_id      = azurerm_user_assigned_identity.vm.principal_id
   vm_secrets           = module.vm.secrets

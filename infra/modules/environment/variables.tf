@@ -60,7 +60,7 @@ variable "peered_network_ids" {
 }
 
 variable "firewall_allowed_hosts" {
-  description = "With the firewall: chain nodes, the issuer of tokens, the manifests repository."
+  description = "With the firewall: chain nodes, the issuer of tokens, the manifests repository; and where the platform's charts and public images come from, or nothing of k8s/platform starts."
   type        = list(string)
   default     = []
 }

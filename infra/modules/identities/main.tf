@@ -22,7 +22,6 @@ locals {
   rights = merge(
     {
       "intake-inbox"        = { who = "intake", scope = var.container_ids["inbox"], role = "Storage Blob Data Contributor" }
-      "intake-delegation"   = { who = "intake", scope = var.account_ids["documents"], role = "Storage Blob Delegator" }
       "ingestion-inbox"     = { who = "ingestion", scope = var.container_ids["inbox"], role = "Storage Blob Data Reader" }
       "ingestion-documents" = { who = "ingestion", scope = var.container_ids["documents"], role = "Storage Blob Data Contributor" }
       "backup-backups"      = { who = "backup", scope = var.container_ids["backups"], role = "Storage Blob Data Contributor" }

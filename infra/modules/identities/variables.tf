@@ -48,10 +48,6 @@ variable "container_ids" {
   type = map(string)
 }
 
-variable "account_ids" {
-  type = map(string)
-}
-
 variable "vault_id" {
   type = string
 }

@@ -39,7 +39,7 @@ resource "azurerm_storage_account" "this" {
       days = var.soft_delete_days
     }
   }
-  # An upload by a signed link (POST /v1/direct-uploads) is signed by the intake's identity, never by the account's key.
+  # Nobody signs links: there is no key to sign with, and no identity of the pool's may. One that is signed all the same lasts two hours.
   sas_policy {
     expiration_period = "00.02:00:00"
     expiration_action = "Block"

@@ -53,7 +53,7 @@ impl Default for Kafka {
 pub struct Partition {
     /// The group's committed offset; `None` when there is none.
     pub committed: Option<i64>,
-    /// The high watermark; `None` when the brokers did not report it.
+    /// The high watermark; `None` when it is missing in the brokers' answer. One with an error there fails the trigger.
     pub end: Option<i64>,
     /// The first offset that the log holds; `None` when it was not asked.
     pub start: Option<i64>,
@@ -94,7 +94,12 @@ impl Kafka {
     pub fn read(&self, keda: Version, partitions: &[Partition], memory: &mut Memory) -> Reading {
         let (mut total, mut lag, mut count, mut lagging) = (0i64, 0i64, 0i64, 0i64);
         for (id, partition) in partitions.iter().enumerate().filter(|(id, _)| self.heeds(*id)) {
-            let (counted, standing) = self.lag_of(keda, *partition, id, memory);
+            // KEDA goes through the brokers' answer, not through the topic's partitions (`getTotalLag`, line 792 of
+            // pkg/scalers/kafka_scaler.go in v2.20.2, and alike in the versions before): what is missing there is no lag,
+            // not even the one that `latest` gives, and none of the partitions that cap. `getLagForPartition` has a rule
+            // for it since 2.19 (#7414), but is never asked.
+            let Some(end) = partition.end else { continue };
+            let (counted, standing) = self.lag_of(keda, *partition, end, id, memory);
             total = total.saturating_add(counted);
             lag = lag.saturating_add(standing);
             count += 1;
@@ -117,25 +122,19 @@ impl Kafka {
 
     /// The lag of one partition: as it counts, and with standing lag. Not clamped, so a partition that was created anew
     /// takes from the others.
-    fn lag_of(&self, keda: Version, partition: Partition, id: usize, memory: &mut Memory) -> (i64, i64) {
+    fn lag_of(&self, keda: Version, partition: Partition, end: i64, id: usize, memory: &mut Memory) -> (i64, i64) {
         let same = |lag: i64| (lag, lag);
         let Some(committed) = partition.committed else {
             let earliest = self.offset_reset == OffsetReset::Earliest;
             if self.scale_to_zero_on_invalid_offset && (!earliest || keda.has(Feature::ZeroOnInvalidEarliest)) {
                 return (0, 0);
             }
-            return match (earliest, partition.end, partition.start) {
-                (false, _, _) => (1, 1),
-                (true, Some(end), Some(start)) if keda.has(Feature::EarliestFromStart) => same(end.saturating_sub(start)),
+            return same(match partition.start {
+                _ if !earliest => 1,
+                Some(start) if keda.has(Feature::EarliestFromStart) => end.saturating_sub(start),
                 // The end, not the end less the start: what retention has deleted counts.
-                (true, Some(end), _) => same(end),
-                (true, None, _) => (0, 0),
-            };
-        };
-        let end = match partition.end {
-            Some(end) => end,
-            None if keda.has(Feature::MissingPartitionIsZero) => return (0, 0),
-            None => 0,
+                _ => end,
+            });
         };
         let lag = end.saturating_sub(committed);
         if self.exclude_persistent_lag && memory.swap(id, committed) == Some(committed) {
@@ -235,13 +234,15 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_is_not_reported_was_negative_lag_before_2_19() {
-        let missing = Partition {
-            committed: Some(100),
+    fn a_partition_that_is_missing_in_the_answer_is_no_lag_and_none_of_those_that_cap() {
+        let missing = |committed| Partition {
+            committed,
             ..Partition::default()
         };
-        assert_eq!(read(&Kafka::default(), "2.18", &[missing, at(0, 30)]).lag, -70);
-        assert_eq!(read(&Kafka::default(), "2.19", &[missing, at(0, 30)]).lag, 30);
+        for keda in ["2.18.3", "2.20.2"] {
+            let reading = read(&Kafka::default(), keda, &[missing(Some(100)), missing(None), at(0, 30)]);
+            assert_eq!((reading.lag, reading.metric, reading.bound), (30, 10, Bound::Partitions), "{keda}");
+        }
     }
 
     #[test]

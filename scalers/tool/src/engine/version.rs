@@ -64,8 +64,6 @@ pub enum Feature {
     HpaTolerance,
     /// `accurate` heeds pending jobs near the maximum (#7329).
     AccuratePending,
-    /// A partition that the brokers do not report is no lag (#7414).
-    MissingPartitionIsZero,
     /// A negative sum of lag is no lag (#7880).
     ClampedMetric,
     /// `custom` without a deduction works (#7798).
@@ -84,7 +82,7 @@ impl Feature {
             Self::LimitToPartitionsWithLag => Version::new(2, 13, 0),
             Self::Eager | Self::ZeroOnInvalidEarliest => Version::new(2, 15, 0),
             Self::EnsureEven | Self::JobExcludedLabels | Self::HpaTolerance => Version::new(2, 18, 0),
-            Self::AccuratePending | Self::MissingPartitionIsZero => Version::new(2, 19, 0),
+            Self::AccuratePending => Version::new(2, 19, 0),
             Self::ClampedMetric | Self::CustomWithoutDeduction => Version::new(2, 20, 2),
             Self::EarliestFromStart | Self::FullMetadata => Version::new(2, 21, 0),
         }

@@ -134,6 +134,52 @@ fn a_trace_is_replayed() {
     assert!(code == Some(64) && errors.contains("/nowhere.csv"), "{errors}");
 }
 
+/// A log of scalers run, a look a second: 40 messages for a worker, a second each, two jobs at once.
+fn log_of(worker: &str, begun: i64, each: i64) -> Vec<String> {
+    let at = |t: i64| jiff::Timestamp::from_second(1_782_000_000 + begun + t).unwrap();
+    let mut lines = vec![];
+    for t in 0..40 {
+        let (end, running) = if t < 3 { (0, 0) } else { (20 * each, 2) };
+        let committed = ((t - 5) * each).clamp(0, end);
+        let running = if committed == end && t > 5 { 0 } else { running };
+        lines.push(format!(
+            "{{\"at\":\"{}\",\"event\":\"look\",\"worker\":\"{worker}\",\"offsets\":[[{committed},{end}],[{committed},{end}]],\
+             \"running\":{running},\"pending\":0,\"metric\":0,\"wanted\":0,\"create\":0}}",
+            at(t)
+        ));
+        if t == 3 {
+            for _ in 0..2 {
+                lines.push(format!(
+                    "{{\"at\":\"{}\",\"event\":\"started\",\"worker\":\"{worker}\",\"attempt\":1}}",
+                    at(t)
+                ));
+            }
+        }
+    }
+    lines
+}
+
+#[test]
+fn of_a_log_of_several_workers_the_file_s_own_is_taken() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let path = log.path().to_str().unwrap();
+    // The other one comes first, and is ten times as fast.
+    let lines = [log_of("valuation", 0, 10), log_of("ingestion", 100, 1)].concat();
+    std::fs::write(log.path(), lines.join("\n")).unwrap();
+    let outcome = &json(&["--workers-from", path, "--trace", path], &[&ingestion()])[0];
+    assert_eq!(outcome["totals"]["messages"], 40.0);
+    let each = outcome["workers"]["per_message"].as_f64().unwrap();
+    assert!((0.9..1.1).contains(&each), "{each}");
+    let minting = ingestion().with_file_name("minting.yaml");
+    for option in ["--workers-from", "--trace"] {
+        let (code, _, errors) = run(&[option, path], &[&minting]);
+        assert!(
+            code == Some(64) && errors.contains("has no look of minting, only of ingestion, valuation"),
+            "{option}: {errors}"
+        );
+    }
+}
+
 #[test]
 fn a_scaled_object_wakes_scales_and_sleeps_after_its_cooldown() {
     let feeder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/feeder.yaml");

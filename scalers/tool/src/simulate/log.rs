@@ -1,5 +1,6 @@
 //! The log that `scalers run --events` writes, read back.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 
@@ -21,14 +22,14 @@ pub struct Log {
 }
 
 impl Log {
-    /// Reads what a log says of a worker, or, without a name, of the first that it has.
+    /// Reads what a log says of a worker.
     ///
     /// # Errors
     /// When the file cannot be read, a line is no event, or no look is of this worker.
-    pub fn read(path: &Path, worker: Option<&str>) -> anyhow::Result<Self> {
+    pub fn read(path: &Path, worker: &str) -> anyhow::Result<Self> {
         let file = std::fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
-        let mut worker = worker.map(str::to_owned);
         let mut log = Self::default();
+        let mut others = BTreeSet::new();
         for (n, line) in BufReader::new(file).lines().enumerate() {
             let line = line?;
             let at = || format!("{} line {}", path.display(), n + 1);
@@ -40,7 +41,8 @@ impl Log {
                 continue;
             }
             let of = text("worker").with_context(at)?;
-            if worker.get_or_insert_with(|| of.to_owned()) != of {
+            if of != worker {
+                others.insert(of.to_owned());
                 continue;
             }
             let time: Timestamp = text("at").with_context(at)?.parse().with_context(at)?;
@@ -54,8 +56,11 @@ impl Log {
                 log.looks.push((n + 1, time, serde_json::from_value(event).with_context(at)?));
             }
         }
-        let name = worker.as_deref().unwrap_or("any worker");
-        ensure!(!log.looks.is_empty(), "{} has no look of {name}", path.display());
+        let others = match Vec::from_iter(others).join(", ") {
+            none if none.is_empty() => none,
+            some => format!(", only of {some}"),
+        };
+        ensure!(!log.looks.is_empty(), "{} has no look of {worker}{others}", path.display());
         Ok(log)
     }
 }

@@ -167,14 +167,14 @@ pub fn main(args: &PlanArgs) -> anyhow::Result<bool> {
     let Some(Trigger::Kafka { kafka, .. }) = scaler.triggers.get(at) else {
         return Ok(false);
     };
-    let source = s.source()?;
+    let source = s.source(&scaler.worker)?;
     let partitions = s.partitions(file, &scaler, &source);
     let most = args.quota.unwrap_or(i64::MAX).min(i64::try_from(partitions).unwrap_or(i64::MAX));
     ensure!(most >= 1, "--quota must be 1 or more");
     let trial = Trial {
         load: s,
         scaler: &scaler,
-        workers: s.workers.workers(s.shape)?,
+        workers: s.workers.workers(s.shape, &scaler.worker)?,
         source: &source,
         partitions,
         goal: args.goal.as_secs_f64(),

@@ -152,7 +152,7 @@ pub fn decide(scaler: &Scaler, seen: &[Seen], jobs: Jobs, memories: &mut [Memory
 /// When a file cannot be read, or holds no look of this worker.
 pub fn main(file: &Path, log: &Path, keda: Version) -> anyhow::Result<bool> {
     let scaler = spec::read(file, keda)?;
-    let log = Log::read(log, Some(&scaler.worker))?;
+    let log = Log::read(log, &scaler.worker)?;
     let mut memories = vec![Memory::default(); scaler.triggers.len()];
     let mut differ = 0u64;
     for (line, _, look) in &log.looks {

@@ -33,14 +33,15 @@ struct Sample {
 }
 
 impl Trace {
-    /// Reads a file; JSON lines are a scaler's log, other JSON is Prometheus', anything else CSV.
+    /// Reads a file; JSON lines are a scaler's log, of which this worker's looks count, other JSON is Prometheus', anything
+    /// else CSV.
     ///
     /// # Errors
     /// What is wrong, with its line.
-    pub fn read(path: &Path) -> anyhow::Result<Self> {
+    pub fn read(path: &Path, worker: &str) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
         let trace = if text.lines().next().is_some_and(|line| line.starts_with("{\"at\":")) {
-            Log::read(path, None).and_then(|log| Self::of_log(&log))
+            Log::read(path, worker).and_then(|log| Self::of_log(&log))
         } else if text.trim_start().starts_with('{') {
             prometheus(&text).and_then(Self::of)
         } else {

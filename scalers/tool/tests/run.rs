@@ -3,11 +3,10 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
-
 use common::{Bench, DEADLINE, gone, pid_of};
 use rustix::process::{Signal, kill_process, test_kill_process};
 use serde_json::Value;
+use testkit::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_is_started_from_zero_on_lag_and_ends_by_itself() {
@@ -54,16 +53,12 @@ async fn told_to_stop_it_lets_its_jobs_finish() {
     b.send(1).await;
     let running = b.run(&["--worker", "ingestion"]);
     let job = pid_of(&running.next("started"));
-    let deadline = Instant::now() + DEADLINE;
-    while b.lag() > 0 {
-        assert!(Instant::now() < deadline, "the job does not work");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    until("the job works", DEADLINE, async || b.lag() == 0).await;
     kill_process(running.pid(), Signal::INT).unwrap();
     assert_eq!(running.next("stopping")["running"], 1);
     assert_eq!(running.next("ended")["exit_code"], 0);
     assert_eq!(running.end().0, Some(0));
-    gone(job);
+    gone(job).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,7 +71,7 @@ async fn a_scaler_that_is_killed_takes_its_jobs_with_it() {
     test_kill_process(job).unwrap();
     kill_process(running.pid(), Signal::KILL).unwrap();
     assert_eq!(running.end().0, None);
-    gone(job);
+    gone(job).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,10 +128,47 @@ async fn a_job_whose_exit_code_says_that_trying_again_is_useless_fails_at_once()
     b.send(1).await;
     let running = b.run(&[]);
     running.next("started");
+    let ended = running.next("ended");
     let failed = running.next("failed");
     assert!(failed["reason"].as_str().unwrap().contains("exit code 64"), "{failed}");
+    // Both name the log that is there.
+    assert!(ended["log"] == failed["log"] && std::fs::exists(failed["log"].as_str().unwrap()).unwrap());
     let events = running.stop();
     assert!(events.iter().all(|e| e["event"] != "retrying"), "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_that_somebody_takes_away_stop_nothing() {
+    let mut b = Bench::new().await;
+    b.corner.set("IDLE_EXIT_MS", "600000");
+    let dir = own_files(&mut b);
+    let pods = dir.path().join("k8s/base/workers");
+    std::fs::create_dir_all(&pods).unwrap();
+    let pod = "kind: ScaledJob\nmetadata: { name: ingestion }\nspec: { jobTargetRef: { backoffLimit: 0 } }\n";
+    std::fs::write(pods.join("ingestion.yaml"), pod).unwrap();
+    let file = b.scalers.join("ingestion.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("minReplicaCount: 0", "minReplicaCount: 1")).unwrap();
+    let running = b.run(&["--worker", "ingestion"]);
+    let first = running.next("started");
+    std::fs::remove_dir_all(b.log_dir()).unwrap();
+    kill_process(pid_of(&first), Signal::KILL).unwrap();
+    assert_eq!(running.next("failed")["job"], first["job"]);
+    // Another one has its log again; this one cannot be renamed, which is said.
+    let second = running.next("started");
+    let log = second["log"].as_str().unwrap();
+    std::fs::create_dir(log.replace(".log", ".failed.log")).unwrap();
+    kill_process(pid_of(&second), Signal::KILL).unwrap();
+    let ended = running.next("ended");
+    assert!(ended["log"] == second["log"] && std::fs::exists(log).unwrap(), "{ended}");
+    let wrong = running.next("log_failed");
+    assert!(wrong["error"].as_str().unwrap().contains("cannot be renamed"), "{wrong}");
+    assert_eq!(running.next("failed")["job"], second["job"]);
+    // One that does not end well when all are told to stop: the others are waited for all the same.
+    let third = running.next("started");
+    std::fs::remove_dir_all(b.log_dir()).unwrap();
+    running.stop();
+    gone(pid_of(&third)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -298,21 +330,14 @@ async fn another_program_is_for_new_jobs_and_spares_the_running_ones() {
     let running = b.run(&["--worker", "ingestion"]);
     let old = running.next("started");
     let log = |job: &Value| std::fs::read_to_string(job["log"].as_str().unwrap()).unwrap();
-    let until = |what: &str, done: &dyn Fn() -> bool| {
-        let deadline = Instant::now() + DEADLINE;
-        while !done() {
-            assert!(Instant::now() < deadline, "{what}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    };
-    until("the old job says nothing", &|| !log(&old).is_empty());
+    until("the old job says something", DEADLINE, async || !log(&old).is_empty()).await;
     b.replace_program("echo 'of the new build'");
     let file = b.scalers.join("ingestion.yaml");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace("minReplicaCount: 0", "minReplicaCount: 2")).unwrap();
     let new = running.next("started");
     let says = |job: &Value| log(job).contains("of the new build");
-    until("the new job does not run the new program", &|| says(&new));
+    until("the new job runs the new program", DEADLINE, async || says(&new)).await;
     test_kill_process(pid_of(&old)).unwrap();
     assert!(!says(&old));
     running.stop();
@@ -376,7 +401,8 @@ async fn another_polling_interval_counts_at_once() {
     let at = |look: &Value| look["at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     let (first, second, third) = (running.next("look"), running.next("look"), running.next("look"));
     let between = at(&third).duration_since(at(&second)).as_secs_f64();
-    assert!((0.9..10.0).contains(&between), "{first} {second} {third}");
+    // A second, less what the first of the two took longer than the other.
+    assert!((0.5..10.0).contains(&between), "{first} {second} {third}");
     running.stop();
 }
 

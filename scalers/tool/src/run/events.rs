@@ -45,6 +45,7 @@ pub enum Event {
         exit_code: Option<i32>,
         signal: Option<i32>,
         elapsed_ms: u64,
+        /// As it is called from now on.
         log: PathBuf,
     },
     /// A job's process failed; the job goes on with another one, after a wait.
@@ -69,6 +70,8 @@ pub enum Event {
     LookSucceeded { worker: String },
     /// A job could not be started.
     StartFailed { worker: String, error: String },
+    /// A job's log could not be given its name, or an old one not be deleted.
+    LogFailed { worker: String, error: String },
     /// Jobs failed one after the other; the next waits.
     Waiting { worker: String, failures: u32, wait_ms: u64 },
     /// A job ran longer than its pod's `activeDeadlineSeconds`, and is told to end.
@@ -239,6 +242,7 @@ fn words(event: &Event) -> Option<String> {
         Event::LookFailed { worker, error } => format!("{worker:<10} the lag is not to be had, going on: {error}"),
         Event::LookSucceeded { worker } => format!("{worker:<10} the lag is to be had again"),
         Event::StartFailed { worker, error } => format!("{worker:<10} a job could not be started: {error}"),
+        Event::LogFailed { worker, error } => format!("{worker:<10} the jobs' logs are not as they should be, going on: {error}"),
         Event::Waiting { worker, failures, wait_ms } => {
             format!(
                 "{worker:<10} {failures} jobs failed in a row, the next waits {:.1} s",

@@ -14,7 +14,7 @@ use tokio::process::Command;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::limits::PodLimits;
-use super::logs::{FAILED, forget, write_log};
+use super::logs::{forget, mark_failed, write_log};
 use crate::child::BECOME;
 
 /// A job that has not ended: its process runs, or waits for its next try.
@@ -204,7 +204,8 @@ impl Jobs {
     /// once; a second signal would tell the worker to drop its work. It must be called on the main thread: the kernel
     /// tells the child to stop when the *thread* that made it ends.
     fn spawn(&self, worker: &str, name: &str, log: &Path, attempt: u32) -> anyhow::Result<Process> {
-        let file = std::fs::File::options().create(true).append(true).open(log);
+        // Somebody may have taken it away since.
+        let file = std::fs::create_dir_all(&self.log_dir).and_then(|()| std::fs::File::options().create(true).append(true).open(log));
         let file = file.with_context(|| format!("{} cannot be made", log.display()))?;
         // By this name it is found even when its file was replaced by a newer build meanwhile.
         let mut child = Command::new("/proc/self/exe")
@@ -247,20 +248,12 @@ impl Jobs {
         self.running.get(name)
     }
 
-    /// Takes a job off the list. A failed one's log says so by its name.
-    ///
-    /// # Errors
-    /// When the log cannot be renamed.
-    pub fn end(&mut self, name: &str, failed: bool) -> anyhow::Result<Option<Job>> {
-        let Some(mut job) = self.running.remove(name) else {
-            return Ok(None);
-        };
-        if failed {
-            let log = job.log.with_file_name(format!("{name}{FAILED}"));
-            std::fs::rename(&job.log, &log).with_context(|| format!("{} cannot be renamed", job.log.display()))?;
-            job.log = log;
-        }
-        Ok(Some(job))
+    /// Takes a job off the list, and says whether its log has the name that it should: a failed one's says so. The job is
+    /// over either way.
+    pub fn end(&mut self, name: &str, failed: bool) -> Option<(Job, anyhow::Result<()>)> {
+        let mut job = self.running.remove(name)?;
+        let named = if failed { mark_failed(&mut job.log) } else { Ok(()) };
+        Some((job, named))
     }
 
     /// Sends every process a signal.

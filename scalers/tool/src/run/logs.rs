@@ -1,5 +1,6 @@
 //! The logs of jobs: written, cut, and deleted when there are more than are kept.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,14 +14,35 @@ pub const FAILED: &str = ".failed.log";
 /// What a process says is cut at this many bytes.
 const LOG_LIMIT: usize = 16 * 1024 * 1024;
 
+/// Gives a failed job's log the name of one; nothing when somebody has taken it away.
+///
+/// # Errors
+/// When it cannot be renamed; then it keeps its name.
+pub fn mark_failed(log: &mut PathBuf) -> anyhow::Result<()> {
+    let Some(job) = log.file_stem().and_then(|stem| stem.to_str()) else {
+        return Ok(());
+    };
+    let failed = log.with_file_name(format!("{job}{FAILED}"));
+    match std::fs::rename(&log, &failed) {
+        Ok(()) => *log = failed,
+        Err(e) if e.kind() == ErrorKind::NotFound => {}
+        Err(e) => return Err(e).with_context(|| format!("{} cannot be renamed", log.display())),
+    }
+    Ok(())
+}
+
 /// Deletes a worker's oldest logs but for so many of jobs that succeeded and so many of jobs that failed; those in use stay.
+/// What somebody else has deleted is deleted.
 ///
 /// # Errors
 /// When the directory cannot be read, or a log not be deleted.
 pub fn forget(dir: &Path, worker: &str, (succeeded, failed): (usize, usize), used: impl Fn(&Path) -> bool) -> anyhow::Result<()> {
     let prefix = format!("{worker}-");
-    let logs: Vec<(u64, bool, PathBuf)> = std::fs::read_dir(dir)
-        .with_context(|| format!("{} cannot be read", dir.display()))?
+    let entries = match std::fs::read_dir(dir) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.with_context(|| format!("{} cannot be read", dir.display()))?,
+    };
+    let logs: Vec<(u64, bool, PathBuf)> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter_map(|path| {
             let (number, failed) = number(&path, &prefix)?;
@@ -33,7 +55,10 @@ pub fn forget(dir: &Path, worker: &str, (succeeded, failed): (usize, usize), use
         ended.sort();
         let old = ended.len().saturating_sub(keep);
         for (_, _, path) in ended.into_iter().take(old) {
-            std::fs::remove_file(path).with_context(|| format!("{} cannot be deleted", path.display()))?;
+            match std::fs::remove_file(path) {
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                removed => removed.with_context(|| format!("{} cannot be deleted", path.display()))?,
+            }
         }
     }
     Ok(())
@@ -124,5 +149,23 @@ mod tests {
                 "notes.txt"
             ]
         );
+    }
+
+    #[test]
+    fn a_log_that_somebody_took_away_is_no_error_and_one_that_cannot_be_renamed_keeps_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = dir.path().join("ingestion-7.log");
+        let mut log = before.clone();
+        mark_failed(&mut log).unwrap();
+        assert_eq!(log, before);
+        std::fs::write(&log, "x").unwrap();
+        let failed = dir.path().join("ingestion-7.failed.log");
+        std::fs::create_dir(&failed).unwrap();
+        let error = format!("{:#}", mark_failed(&mut log).unwrap_err());
+        assert!(log == before && error.contains("ingestion-7.log cannot be renamed"), "{error}");
+        std::fs::remove_dir(&failed).unwrap();
+        mark_failed(&mut log).unwrap();
+        assert!(log == failed && log.is_file());
+        forget(&dir.path().join("nowhere"), "ingestion", (0, 0), |_| false).unwrap();
     }
 }

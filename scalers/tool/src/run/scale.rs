@@ -87,7 +87,7 @@ fn enforce(pool: &mut Pool, jobs: &mut Jobs, events: &mut Events) -> anyhow::Res
         let (worker, job, seconds) = (worker.clone(), name.clone(), deadline.as_secs());
         events.tell(&Event::Deadline { worker, job, seconds })?;
         if jobs.get(&name).is_some_and(|job| job.process().is_none()) {
-            over(pool, jobs, events, &name, Some(DEADLINE.to_owned()))?;
+            over(pool, jobs, events, (&name, None), Some(DEADLINE.to_owned()))?;
         }
     }
     Ok(())
@@ -158,11 +158,12 @@ fn reap(s: &mut Scaling<'_>, ended: &Ended) -> anyhow::Result<()> {
     let Some(pool) = s.pools.iter_mut().find(|p| p.scaler.worker == worker) else {
         return Ok(());
     };
-    tell_end(job, s.events, ended)?;
+    let name = (ended.name.as_str(), Some(ended));
     match fate {
-        Fate::Succeeded => over(pool, s.jobs, s.events, &ended.name, None),
-        Fate::Failed(reason) => over(pool, s.jobs, s.events, &ended.name, Some(reason)),
+        Fate::Succeeded => over(pool, s.jobs, s.events, name, None),
+        Fate::Failed(reason) => over(pool, s.jobs, s.events, name, Some(reason)),
         Fate::Again { failures } => {
+            tell_end(job, s.events, ended)?;
             let doubled = s.backoff.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1).min(16)));
             let wait = doubled.min(s.backoff.saturating_mul(LONGEST_BACKOFF));
             s.jobs.retry(&ended.name, failures, wait);
@@ -177,12 +178,22 @@ fn reap(s: &mut Scaling<'_>, ended: &Ended) -> anyhow::Result<()> {
     }
 }
 
-/// A job is over: it succeeded, or failed for a reason.
-fn over(pool: &mut Pool, jobs: &mut Jobs, events: &mut Events, name: &str, reason: Option<String>) -> anyhow::Result<()> {
-    let Some(job) = jobs.end(name, reason.is_some())? else {
+/// A job is over, by the end of its process if it had one: it succeeded, or failed for a reason.
+fn over(
+    pool: &mut Pool,
+    jobs: &mut Jobs,
+    events: &mut Events,
+    (name, ended): (&str, Option<&Ended>),
+    reason: Option<String>,
+) -> anyhow::Result<()> {
+    let Some((job, named)) = jobs.end(name, reason.is_some()) else {
         return Ok(());
     };
-    jobs.forget(&job.worker, pool.scaler.history)?;
+    if let Some(ended) = ended {
+        tell_end(&job, events, ended)?;
+    }
+    tell_log(&job.worker, events, named)?;
+    tell_log(&job.worker, events, jobs.forget(&job.worker, pool.scaler.history))?;
     let Some(reason) = reason else {
         pool.ended.0 += 1;
         pool.failures = 0;
@@ -245,6 +256,15 @@ fn tell_end(job: &Job, events: &mut Events, ended: &Ended) -> anyhow::Result<()>
     })
 }
 
+/// What is wrong with a log is told, and holds up nothing.
+fn tell_log(worker: &str, events: &mut Events, done: anyhow::Result<()>) -> anyhow::Result<()> {
+    let Err(e) = done else { return Ok(()) };
+    events.tell(&Event::LogFailed {
+        worker: worker.to_owned(),
+        error: format!("{e:#}"),
+    })
+}
+
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
@@ -263,12 +283,13 @@ fn failed(pool: &mut Pool, events: &mut Events) -> anyhow::Result<()> {
     })
 }
 
-/// Tells the jobs to stop, waits for them as long as they may take, and ends what is left.
+/// Tells the jobs to stop, waits for them as long as they may take, and ends what is left, also when nothing can be told
+/// any more.
 pub async fn finish(s: &mut Scaling<'_>, grace: Duration) -> anyhow::Result<()> {
     s.events.close();
     s.jobs.give_up_waiting();
     let running = s.jobs.total();
-    s.events.tell(&Event::Stopping { running })?;
+    let mut told = s.events.tell(&Event::Stopping { running });
     for (signal, patience) in [(Signal::TERM, grace), (Signal::KILL, OWN_GRACE)] {
         s.jobs.signal(signal);
         let deadline = tokio::time::Instant::now() + patience;
@@ -276,12 +297,13 @@ pub async fn finish(s: &mut Scaling<'_>, grace: Duration) -> anyhow::Result<()> 
             let Ok(Some(ended)) = tokio::time::timeout_at(deadline, s.ended.recv()).await else {
                 break;
             };
-            if let Some(job) = s.jobs.get(&ended.name) {
-                tell_end(job, s.events, &ended)?;
+            if let Some((job, named)) = s.jobs.end(&ended.name, how(&ended.status).0 != Some(0)) {
+                told = told
+                    .and(tell_end(&job, s.events, &ended))
+                    .and(tell_log(&job.worker, s.events, named));
             }
-            s.jobs.end(&ended.name, how(&ended.status).0 != Some(0))?;
         }
     }
     ensure!(s.jobs.total() == 0, "{} jobs did not end", s.jobs.total());
-    Ok(())
+    told
 }

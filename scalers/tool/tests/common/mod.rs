@@ -102,7 +102,7 @@ impl Bench {
             .args(self.poll.iter().flat_map(|poll| ["--poll", *poll]))
             .args([Path::new("--scalers"), &self.scalers])
             .args([Path::new("--bin-dir"), self.dir.path()])
-            .args([Path::new("--log-dir"), &self.dir.path().join("jobs")])
+            .args([Path::new("--log-dir"), &self.log_dir()])
             .args(more)
             .envs(self.corner.vars().iter().cloned())
             .env("METRICS_ADDR", "127.0.0.1:1")
@@ -136,11 +136,12 @@ impl Bench {
         std::fs::rename(new, place).unwrap();
     }
 
+    pub fn log_dir(&self) -> PathBuf {
+        self.dir.path().join("jobs")
+    }
+
     pub fn logs(&self) -> Vec<PathBuf> {
-        std::fs::read_dir(self.dir.path().join("jobs"))
-            .unwrap()
-            .map(|e| e.unwrap().path())
-            .collect()
+        std::fs::read_dir(self.log_dir()).unwrap().map(|e| e.unwrap().path()).collect()
     }
 }
 
@@ -198,10 +199,6 @@ pub fn pid_of(event: &Value) -> Pid {
 }
 
 /// Waits until a process is no more.
-pub fn gone(pid: Pid) {
-    let deadline = Instant::now() + DEADLINE;
-    while test_kill_process(pid).is_ok() {
-        assert!(Instant::now() < deadline, "process {pid:?} is still there");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+pub async fn gone(pid: Pid) {
+    testkit::until("a process is no more", DEADLINE, async || test_kill_process(pid).is_err()).await;
 }

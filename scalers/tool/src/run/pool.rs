@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use tokio::sync::watch;
@@ -22,7 +22,9 @@ pub struct Pool {
     pub limits: Arc<PodLimits>,
     /// The scaler file, and the pod's.
     files: [PathBuf; 2],
-    modified: [Option<SystemTime>; 2],
+    /// What they held. Their times would not do: while somebody writes one it is empty for a moment, and a clock's tick
+    /// later not newer than that.
+    held: [Option<Vec<u8>>; 2],
     memories: Vec<Memory>,
     /// Tells who looks how often to.
     every: watch::Sender<Duration>,
@@ -43,7 +45,7 @@ impl Pool {
         runnable(&scaler)?;
         let files = [scalers, pods].map(|folder| folder.join(format!("{}.yaml", scaler.worker)));
         Ok(Self {
-            modified: files.each_ref().map(|file| modified(file)),
+            held: files.each_ref().map(|file| std::fs::read(file).ok()),
             limits: Arc::new(PodLimits::read(&files[1])?),
             files,
             memories: vec![Memory::default(); scaler.triggers.len()],
@@ -96,11 +98,11 @@ impl Pool {
 
     /// Reads the files again when one has changed. Running jobs go on as they began, as with `rollout.strategy: gradual`.
     pub fn reload(&mut self) -> Option<Event> {
-        let now = self.files.each_ref().map(|file| modified(file));
-        if now == self.modified {
+        let now = self.files.each_ref().map(|file| std::fs::read(file).ok());
+        if now == self.held {
             return None;
         }
-        self.modified = now;
+        self.held = now;
         let worker = self.scaler.worker.clone();
         let [file, pod] = &self.files;
         let changed = read(file, Version::DEFAULT).and_then(|new| {
@@ -127,10 +129,6 @@ impl Pool {
             },
         })
     }
-}
-
-fn modified(file: &Path) -> Option<SystemTime> {
-    file.metadata().and_then(|m| m.modified()).ok()
 }
 
 /// Whether the loop can run what the file names.
@@ -160,4 +158,38 @@ fn same_sights(a: &[Trigger], b: &[Trigger]) -> bool {
         _ => false,
     };
     a.len() == b.len() && a.iter().zip(b).all(same)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edit_that_is_seen_half_written_is_seen_again_though_its_time_is_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ingestion.yaml");
+        let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ingestion.yaml");
+        let text = std::fs::read_to_string(ours).unwrap();
+        let time = std::time::SystemTime::now();
+        let write = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            std::fs::File::options()
+                .append(true)
+                .open(&file)
+                .unwrap()
+                .set_modified(time)
+                .unwrap();
+        };
+        write(&text);
+        let no_pods = dir.path().join("pods");
+        let mut pool = Pool::new(read(&file, Version::DEFAULT).unwrap(), dir.path(), &no_pods, None).unwrap();
+        assert_eq!(pool.reload(), None);
+        write("");
+        assert!(matches!(pool.reload(), Some(Event::ReloadFailed { .. })));
+        assert_eq!(pool.reload(), None);
+        // As long as before, too.
+        write(&text.replace("pollingInterval: 10", "pollingInterval: 20"));
+        assert!(matches!(pool.reload(), Some(Event::Reloaded { .. })));
+        assert_eq!(pool.scaler.polling_interval, Duration::from_secs(20));
+    }
 }

@@ -122,6 +122,14 @@ fn scale(times: &mut Times, n: usize, by: f64) {
     }
 }
 
+/// What waits on a partition: nothing that is known of where nothing was ever committed.
+fn waiting(offsets: &(Option<i64>, Option<i64>)) -> i64 {
+    match offsets {
+        (Some(committed), Some(end)) => end - committed,
+        _ => 0,
+    }
+}
+
 /// Seconds from the first look to the last.
 fn length(seen: &[Seen]) -> f64 {
     seen.last().map_or(0.0, |s| s.at) - seen.first().map_or(0.0, |s| s.at)
@@ -200,14 +208,10 @@ impl Past {
         let all = log.looks.iter().filter(|(_, _, look)| !look.offsets.is_empty());
         let all = all.map(|(_, at, look)| Seen {
             at: at - start,
-            lag: look
-                .offsets
-                .iter()
-                .map(|(c, e)| e.unwrap_or(0) - c.or(*e).unwrap_or(0))
-                .sum::<i64>() as f64,
+            lag: look.offsets.iter().map(waiting).sum::<i64>() as f64,
             running: look.running as f64,
             done: look.offsets.iter().filter_map(|(c, _)| *c).sum::<i64>() as f64,
-            lagging: look.offsets.iter().filter(|(c, e)| c < e).count() as f64,
+            lagging: look.offsets.iter().filter(|offsets| waiting(offsets) > 0).count() as f64,
         });
         let idle = |s: &Seen| s.lag <= 0.0 && s.running <= 0.0;
         let seen: Vec<Seen> = all.skip_while(idle).take(LOOKS).collect();
@@ -329,6 +333,17 @@ mod tests {
         close(learned.workers.machines.pod_start + learned.workers.machines.join, 2.0, 0.2);
         close(learned.workers.idle_exit, 1.5, 0.2);
         assert!(learned.off < 0.03, "{learned:?}");
+    }
+
+    #[test]
+    fn a_partition_where_nothing_was_ever_committed_is_not_one_that_lags() {
+        let mut log = logged(TRUE);
+        let lagging = |log: &Log| Past::of(log).unwrap().seen.iter().map(|s| s.lagging).fold(0.0, f64::max);
+        let before = lagging(&log);
+        for (_, _, look) in &mut log.looks {
+            look.offsets.extend([(None, Some(0)), (None, None)]);
+        }
+        assert_eq!((before, lagging(&log)), (4.0, 4.0));
     }
 
     #[test]

@@ -282,3 +282,70 @@ fn thousandths(messages: f64) -> f64 {
 fn count(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::{Calculation, Kafka, Limits, ScaledJob, Strategy};
+    use crate::simulate::{Generated, Machines, Shape};
+
+    #[test]
+    fn of_a_scaled_job_the_looks_alone_remember_what_was_committed() {
+        let keda = Version::DEFAULT;
+        let kafka = Kafka {
+            exclude_persistent_lag: true,
+            ..Kafka::default()
+        };
+        let (min, max) = (Some(1), Some(4));
+        let job = ScaledJob {
+            keda,
+            limits: Limits { min, max },
+            calculation: Calculation::Max,
+            strategy: Strategy::Default,
+        };
+        let scaler = Scaler {
+            worker: "w".to_owned(),
+            polling_interval: Duration::from_secs(20),
+            kind: Kind::Job(job),
+            triggers: vec![Trigger::Kafka {
+                topic: "t".to_owned(),
+                group: "g".to_owned(),
+                brokers_from: None,
+                kafka,
+            }],
+            history: (1, 1),
+            ignored: Vec::new(),
+        };
+        let machines = Machines {
+            pod_start: 1.0,
+            join: 0.0,
+            node_start: 0.0,
+            per_node: 0,
+            warm: 0,
+            most: 0,
+            node_idle: 0.0,
+        };
+        let workers = Workers {
+            machines,
+            per_message: 12.0,
+            idle_exit: 600.0,
+            max_run: 1e9,
+            commit_every: 1.0,
+            documents: 0,
+        };
+        let source = Source::Generated(Generated {
+            shape: Shape::Burst,
+            rate: 0.0,
+            messages: 5.0,
+            at: 0.5,
+            over: 0.0,
+        });
+        let mut seen = Vec::new();
+        World::new(&scaler, keda, workers, &source, 1).run(60.0, false, 0.0, |row| seen.push((row.lag, row.metric)));
+        // Something is committed between any two looks. Where the HPA looked too, each 15 seconds, nothing would be between
+        // it and the next look, and the lag would count as standing.
+        assert_eq!(seen, [(0, 0), (4, 4), (2, 2), (1, 1)]);
+    }
+}

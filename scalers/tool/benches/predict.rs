@@ -38,17 +38,17 @@ fn write(events: &[Value], file: &Path) {
     std::fs::write(file, lines.join("\n")).unwrap();
 }
 
-/// From the first look that sees lag to the first that sees none any more, and the jobs that were created.
-fn outcome(looks: &[(f64, i64)]) -> f64 {
+/// Seconds from the first look that sees lag to the first that sees none any more.
+fn drain(looks: &[(f64, i64)]) -> f64 {
     let first = looks.iter().position(|(_, lag)| *lag > 0).unwrap();
     let last = looks.iter().skip(first).find(|(_, lag)| *lag == 0).unwrap();
     last.0 - looks[first].0
 }
 
-fn simulated(args: &[&str], workers: &Path, trace: &Path) -> (f64, i64) {
+/// Seconds to drain, and the jobs that were created.
+fn simulated(workers: &Path, trace: &Path) -> (f64, i64) {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_scalers"))
         .args(["simulate", "--json", "--poll", "200ms"])
-        .args(args)
         .args([Path::new("--workers-from"), workers, Path::new("--trace"), trace])
         .arg(common::scalers_dir().join("ingestion.yaml"))
         .output()
@@ -62,14 +62,15 @@ fn simulated(args: &[&str], workers: &Path, trace: &Path) -> (f64, i64) {
         .iter()
         .map(|r| (r["t"].as_f64().unwrap(), r["lag"].as_i64().unwrap()))
         .collect();
-    (outcome(&rows), outcomes[0]["totals"]["jobs"].as_i64().unwrap())
+    (drain(&rows), outcomes[0]["totals"]["jobs"].as_i64().unwrap())
 }
 
+/// The same of a run's log.
 fn real(events: &[Value]) -> (f64, i64) {
     let at = |e: &Value| e["at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond() as f64 / 1000.0;
     let looks: Vec<(f64, i64)> = events.iter().filter(|e| e["event"] == "look").map(|e| (at(e), lag(e))).collect();
     let started = events.iter().filter(|e| e["event"] == "started").count();
-    (outcome(&looks), i64::try_from(started).unwrap())
+    (drain(&looks), i64::try_from(started).unwrap())
 }
 
 /// The looks with their ends alone: nobody can tell from them what was worked off, or by how many jobs.
@@ -120,7 +121,7 @@ async fn main() -> ExitCode {
     for messages in [600, 1000, 400] {
         let events = burst(&b, &running, messages).await;
         write(&arrivals(&events), &trace);
-        let (real, foretold) = (real(&events), simulated(&[], &workers, &trace));
+        let (real, foretold) = (real(&events), simulated(&workers, &trace));
         let name = |what: &str| format!("predict.{messages}.{what}");
         figures.push(figure(&name("drain"), real.0, "s", None));
         figures.push(figure(&name("drain.foretold"), foretold.0, "s", None));

@@ -1,21 +1,17 @@
 //! A copy of the whole stack that belongs to one test: the only one whose servers a test may stop.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bson::doc;
-use rand::RngExt as _;
 use tempfile::TempDir;
 
 use crate::program::{repository, until};
-use crate::{Chain, Corner};
+use crate::{Chain, Corner, ports};
 
 /// Ports of a stack, counted from its base.
 const PORTS: u16 = 13;
-/// Where bases are looked for: below the ports that the system gives to outgoing connections.
-const BASES: std::ops::Range<u16> = 15_000..25_000;
 /// Variables that would lead to other servers, or to what was made on them.
 const FOREIGN: [&str; 13] = [
     "KAFKA_",
@@ -71,7 +67,7 @@ impl OwnStack {
             .filter(|(name, _)| !FOREIGN.iter().any(|prefix| name.starts_with(prefix)))
             .collect();
         vars.push(("STACK_DIR".to_owned(), folder.path().to_string_lossy().into_owned()));
-        vars.push(("STACK_PORT_BASE".to_owned(), free_base().to_string()));
+        vars.push(("STACK_PORT_BASE".to_owned(), ports::of_stack(PORTS).to_string()));
         vars.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let mut stack = Self { folder, vars };
         stack.script(args).await;
@@ -214,14 +210,4 @@ impl Drop for OwnStack {
 
 fn script() -> PathBuf {
     repository("scripts/stack")
-}
-
-/// A base whose ports are all free now; drawn, so that tests that start together do not meet.
-fn free_base() -> u16 {
-    loop {
-        let base = rand::rng().random_range(BASES);
-        if (base..base + PORTS).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
-            return base;
-        }
-    }
 }

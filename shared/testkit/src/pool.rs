@@ -7,8 +7,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::program::{free_port, repository, run, run_script, spawn, until};
-use crate::{Anvil, Chain, Corner, OwnStack, Program, Scaler};
+use crate::program::{repository, run, run_script, spawn, until};
+use crate::{Anvil, Chain, Corner, OwnStack, Program, Scaler, ports};
 
 /// Who the tenant's tokens go to: an account that has no code on any chain of ours.
 pub const RECIPIENT: &str = "0x70997970c51812dc3a010c7d01b50e0d17dc79c8";
@@ -89,7 +89,7 @@ impl Pool {
         let tenants = json!({ &corner.name: { "recipient": RECIPIENT, "units": UNITS, "currency": "EUR", "mint": "auto" } });
         let tenants_file = folder.path().join("tenants.json");
         std::fs::write(&tenants_file, tenants.to_string()).expect("the test's folder takes a file");
-        let port = free_port();
+        let port = ports::single();
         corner.set("TENANTS_FILE", tenants_file.to_string_lossy());
         corner.set("EVM_RPC_URLS", &anvil.url);
         corner.set("EVM_MNEMONIC_FILE", anvil.mnemonic_file.to_string_lossy());

@@ -1,6 +1,5 @@
 //! Programs of the project as child processes.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -113,12 +112,6 @@ pub fn binary(name: &str) -> PathBuf {
 /// A file of the repository.
 pub(crate) fn repository(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
-}
-
-#[allow(clippy::expect_used)]
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound listener has an address").port()
 }
 
 /// Starts a program, or `examples/NAME`; what it says is appended to `NAME.log` in the folder.

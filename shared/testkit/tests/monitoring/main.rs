@@ -2,21 +2,18 @@
 //! this moment by its own look, what workers count over OTLP.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod life;
 mod platform;
 mod promql;
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use futures::channel::oneshot;
-use futures::{StreamExt as _, stream};
+use life::Workers;
 use messages::{BackupCompleted, Message as _, topics};
 use platform::Query;
 use promql::selectors;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use reqwest::{Body, Method};
-use testkit::{Clamd, Collector, Mongod, Pool, Program, Prometheus, program, start_program, until};
+use testkit::{Clamd, Collector, Mongod, Pool, Prometheus, addresses, until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -87,90 +84,9 @@ impl Read {
     }
 }
 
-/// Addresses that are free now, one each.
-fn addresses(count: usize) -> Vec<String> {
-    let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|l| l.local_addr().unwrap().to_string()).collect()
-}
-
-/// A sender that has the door's one place for uploads, and one who finds it taken: an error of ours.
-async fn crowd(pool: &Pool) {
-    let upload = |key: &str| {
-        pool.request(Method::POST, "assets/casa-2/documents")
-            .header("idempotency-key", key)
-            .header("content-type", "text/csv")
-    };
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let (go_on, rest) = oneshot::channel::<()>();
-        let first = stream::once(async { Ok::<_, std::io::Error>("campo;valor\n") });
-        let then = stream::once(async {
-            rest.await.unwrap();
-            Ok("moneda;EUR\n")
-        });
-        let slow = upload("slow").body(Body::wrap_stream(first.chain(then)));
-        let slow = tokio::spawn(async move { slow.send().await.unwrap().status().as_u16() });
-        let mut refused = false;
-        // The other one may have been there first: then it is the slow one that is refused.
-        while !refused && !slow.is_finished() {
-            assert!(Instant::now() < deadline, "nobody finds the place for uploads taken");
-            let answer = upload("other").body("campo;valor\n").send().await.unwrap();
-            refused = answer.status().as_u16() == 503;
-        }
-        if refused {
-            go_on.send(()).unwrap();
-            assert_eq!(slow.await.unwrap(), 202);
-            return;
-        }
-        assert_eq!(slow.await.unwrap(), 503);
-    }
-}
-
-/// Refusals, and reads from the database and from the cache.
-async fn visit(pool: &Pool, document: &str) {
-    // These take the place of what a request has by itself.
-    let none = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Bearer none"))]);
-    let nobody = pool.request(Method::GET, "assets/casa-1").headers(none);
-    for (request, status) in [
-        (nobody, 401),
-        (pool.request(Method::GET, "assets/never"), 404),
-        (pool.request(Method::GET, "nothing"), 404),
-        (pool.request(Method::DELETE, "assets/casa-1"), 405),
-    ] {
-        assert_eq!(request.send().await.unwrap().status().as_u16(), status);
-    }
-    for _ in 0..2 {
-        assert_ne!(pool.document(document).await, serde_json::Value::Null);
-    }
-}
-
-/// The four workers, each with an address where it is looked at; backups are taken of a database of the test's own.
-async fn workers(pool: &mut Pool, source: &Mongod, addresses: &[String]) -> Vec<Program> {
-    let mut programs = Vec::new();
-    for (name, address) in topics::WORK.into_iter().zip(addresses) {
-        let mut corner = pool.corner.clone_for_process();
-        corner.set("METRICS_ADDR", address);
-        corner.set("WORKER_MODE", "service");
-        let folder = tempfile::tempdir().unwrap();
-        if name == "backup" {
-            corner.set("MONGODB_URI", &source.uri);
-            if std::env::var_os("MONGO_TOOLS_DIR").is_none() {
-                corner.set("MONGO_TOOLS_DIR", program("examples/mongodump").parent().unwrap().to_string_lossy());
-            }
-            for args in [&["--prepare"][..], &["request", "--slot", "auto"]] {
-                let mut before = start_program(&corner, name, args, folder.path());
-                until("the backup is asked for", PATIENCE, async || before.ended().is_some()).await;
-                assert!(before.ended().unwrap().success(), "backup {args:?}");
-            }
-        }
-        programs.push(start_program(&corner, name, &[], folder.path()));
-    }
-    programs
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn every_metric_that_a_rule_or_a_panel_reads_comes_out_of_the_running_pool() {
-    let at = addresses(1 + topics::WORK.len());
+    let at = addresses(1 + topics::WORK.len() as u16);
     let (door, of_workers) = at.split_first().unwrap();
     let collector = Collector::start().await;
     let settings = [
@@ -186,10 +102,16 @@ async fn every_metric_that_a_rule_or_a_panel_reads_comes_out_of_the_running_pool
     let config = platform::config(folder.path(), door, of_workers, &collector.url, &prefix);
     let prometheus = Prometheus::start(&config).await;
 
-    let mut running = workers(&mut pool, &source, of_workers).await;
+    let mut workers = Workers::start(&pool, &source, of_workers).await;
     let documents = pool.submit_dossier("casa-1").await.documents;
-    visit(&pool, &documents[0]).await;
-    crowd(&pool).await;
+    life::visit(&pool, &documents[0]).await;
+    // What counts from then on is an increase: a counter's first value is none.
+    until("the uploads are counted", PATIENCE, async || {
+        let counted = prometheus.series("libertum_intake_requests_total{code=\"202\", route=~\".*/documents\"}");
+        !counted.await.is_empty()
+    })
+    .await;
+    life::crowd(&pool).await;
     until("the asset is minted", PATIENCE, async || {
         pool.asset("casa-1").await["state"] == "minted"
     })
@@ -213,7 +135,7 @@ async fn every_metric_that_a_rule_or_a_panel_reads_comes_out_of_the_running_pool
         assert!(Instant::now() < deadline, "{lacks:#?}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    assert!(running.iter_mut().all(|worker| worker.ended().is_none()), "a worker has ended");
+    workers.all_run();
     every_rule_was_judged(&prometheus).await;
     every_metric_comes_one_way(&prometheus, &read).await;
     what_is_not_there_is_missed(&prometheus, &read).await;

@@ -79,6 +79,8 @@ impl Corner {
                 Err((topic, code)) => panic!("topic {topic}: {code}"),
             }
         }
+        let known = tokio::task::spawn_blocking(move || names.iter().all(|(name, _)| is_led(&admin, name))).await;
+        assert!(known.expect("the thread ends"), "the broker does not lead the new topics");
     }
 
     /// How many messages of a worker's topic its group has not committed.
@@ -112,11 +114,37 @@ impl Corner {
     }
 }
 
+/// Waits until the broker, too, knows what the controller has made: a worker that comes before that is told of no such topic.
+fn is_led(admin: &AdminClient<DefaultClientContext>, topic: &str) -> bool {
+    let deadline = Instant::now() + DEADLINE;
+    while Instant::now() < deadline {
+        let metadata = admin.inner().fetch_metadata(Some(topic), DEADLINE);
+        let found = metadata.iter().flat_map(|m| m.topics()).flat_map(|t| t.partitions());
+        let leaders: Vec<i32> = found.map(|p| p.leader()).collect();
+        if !leaders.is_empty() && leaders.iter().all(|leader| *leader >= 0) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
+}
+
 /// The topic and the group of a worker have one name. A partition without a commit is counted from its start.
 fn lag(kafka: &KafkaConfig, name: &str) -> anyhow::Result<i64> {
     let mut config = kafka.client("testkit");
     config.set("group.id", name).set("enable.auto.commit", "false");
     let consumer: BaseConsumer = config.create()?;
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match look(&consumer, name) {
+            // A broker that has just begun does not coordinate its groups yet.
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(50)),
+            looked => return looked,
+        }
+    }
+}
+
+fn look(consumer: &BaseConsumer, name: &str) -> anyhow::Result<i64> {
     let metadata = consumer.fetch_metadata(Some(name), DEADLINE)?;
     let mut asked = TopicPartitionList::new();
     for partition in metadata.topics().iter().flat_map(|t| t.partitions()) {

@@ -4,17 +4,21 @@
 
 mod common;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bus::{KafkaConfig, Producer, ScramMechanism, dead};
 use common::event;
+use common::processes::{PATIENCE, Steered};
 use futures::{StreamExt as _, stream};
 use messages::topics;
-use testkit::{Corner, On, Operation, OwnStack, Program, Right, Rights, start_program, until};
+use serde_json::Value;
+use testkit::{Corner, On, Operation, OwnStack, Right, Rights, until};
 
-const PATIENCE: Duration = Duration::from_secs(40);
 /// A worker that is refused does not ask for ever.
 const AT_ONCE: Duration = Duration::from_secs(20);
+/// In this many seconds a worker among others has joined, handled its messages and been refused.
+const TIME: &str = "10";
 /// Good messages, which spread over the partitions.
 const GOOD: usize = 6;
 
@@ -64,26 +68,35 @@ impl Less {
     }
 }
 
-/// What a worker needs: the line of `infra/modules/vm/files/access.json` that this one uses.
+/// What the worker needs: of its line in `access.json` what this one uses, who redrives nothing and leads to events alone.
 fn needed(kafka: &KafkaConfig) -> Vec<Right> {
-    let on = |topic: &str| On::Topic(kafka.name(topic));
-    vec![
-        Right::to(Operation::Read, on(topics::INGESTION)),
-        Right::to(Operation::Read, On::Group(kafka.name(topics::INGESTION))),
-        Right::to(Operation::Write, on(topics::ASSET_EVENTS)),
-        Right::to(Operation::Write, on(&topics::dead(topics::INGESTION))),
-    ]
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../infra/modules/vm/files/access.json");
+    let access: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let dead = topics::dead(topics::INGESTION);
+    let used = |entry: &Value| {
+        let [operation, kind, name] = entry.as_str().unwrap().split(' ').collect::<Vec<_>>()[..] else {
+            panic!("an entry of three words: {entry}");
+        };
+        let operation = match operation {
+            "READ" if name == topics::INGESTION => Operation::Read,
+            "WRITE" if name == topics::ASSET_EVENTS || name == dead => Operation::Write,
+            _ => return None,
+        };
+        let on = if kind == "GROUP" { On::Group } else { On::Topic };
+        Some(Right::to(operation, on(kafka.name(name))))
+    };
+    let line = access["kafka"][topics::INGESTION].as_array();
+    line.unwrap().iter().filter_map(used).collect()
 }
 
-/// A corner, a user of its own for its workers, and what they write.
+/// A corner, and workers with a user of their own.
 struct Case {
     less: Less,
     protocol: &'static str,
     /// Everyone may everything here.
     corner: Corner,
     user: String,
-    theirs: Corner,
-    folder: tempfile::TempDir,
+    workers: Steered,
 }
 
 impl Case {
@@ -103,43 +116,16 @@ impl Case {
             .filter(|right| Some(right) != missing.as_ref())
             .chain(instead);
         given.for_each(|right| rights.give(&user, &right));
-        let folder = tempfile::tempdir().unwrap();
-        let mut theirs = stack.log_in(corner.clone_for_process(), &user, "sesame");
-        theirs.set("KAFKA_SASL_MECHANISM", name);
-        theirs.set("KAFKA_GROUP_PROTOCOL", protocol);
-        theirs.set("STEERED_EFFECTS", folder.path().join("effects").to_string_lossy());
-        theirs.set("IDLE_EXIT_MS", "0");
+        let mut workers = Steered::new(stack.log_in(corner.clone_for_process(), &user, "sesame"));
+        workers.corner.set("KAFKA_SASL_MECHANISM", name);
+        workers.corner.set("KAFKA_GROUP_PROTOCOL", protocol);
         Self {
             less,
             protocol,
             corner,
             user,
-            theirs,
-            folder,
+            workers,
         }
-    }
-
-    fn start(&self, settings: &[(&str, &str)]) -> Program {
-        let mut theirs = self.theirs.clone_for_process();
-        settings.iter().for_each(|(name, value)| theirs.set(name, *value));
-        start_program(&theirs, "examples/steered", &[], self.folder.path())
-    }
-
-    async fn run(&self, settings: &[(&str, &str)]) -> Option<i32> {
-        let mut worker = self.start(settings);
-        until("the worker ends", PATIENCE, async || worker.ended().is_some()).await;
-        worker.ended().unwrap().code()
-    }
-
-    fn read(&self, file: &str) -> String {
-        std::fs::read_to_string(self.folder.path().join(file)).unwrap_or_default()
-    }
-
-    /// Distinct messages that were done at least once.
-    fn done(&self) -> usize {
-        let effects = self.read("effects");
-        let done = effects.lines().filter_map(|line| line.strip_prefix("done ")?.split(' ').next());
-        done.collect::<std::collections::BTreeSet<_>>().len()
     }
 
     /// Writes the messages; among them one that is to be dead-lettered, when that is what cannot be done.
@@ -171,14 +157,11 @@ impl Case {
     /// It is refused, says so, and has not begun anything.
     async fn is_refused(&self) {
         let begun = Instant::now();
-        assert_eq!(self.run(&[]).await, Some(77), "{self}");
+        assert_eq!(self.workers.run().await, Some(77), "{self}");
         assert!(begun.elapsed() < AT_ONCE, "{:?}: {self}", begun.elapsed());
-        assert!(
-            self.read("steered.log")
-                .contains("check KAFKA_SASL_USERNAME, its password and its ACLs"),
-            "{self}"
-        );
-        assert_eq!(self.read("effects"), "", "{self}");
+        let log = self.workers.read("steered.log");
+        assert!(log.contains("check KAFKA_SASL_USERNAME, its password and its ACLs"), "{self}");
+        assert_eq!(self.workers.read("effects"), "", "{self}");
         assert_eq!(self.lag().await, self.untouched(), "{self}");
     }
 
@@ -189,11 +172,11 @@ impl Case {
 
     /// Its work is done and cannot be told: it waits, whatever its time is, and gives up nothing.
     async fn waits(&self, rights: &Rights) {
-        assert_eq!(self.run(&[("MAX_RUN_SECONDS", "2")]).await, Some(69), "{self}");
+        assert_eq!(self.workers.run_with(&[("MAX_RUN_SECONDS", TIME)]).await, Some(69), "{self}");
         assert_eq!((self.lag().await, self.letters().await), (self.untouched(), 0), "{self}");
-        let before = self.read("effects").len();
-        let mut waiting = self.start(&[]);
-        until("the next one tries", PATIENCE, async || self.read("effects").len() > before).await;
+        let before = self.workers.read("effects").len();
+        let mut waiting = self.workers.start();
+        until("the next one tries", PATIENCE, async || self.workers.read("effects").len() > before).await;
         assert!(waiting.ended().is_none(), "{self}");
         self.mend(rights);
         until("it goes on without a restart", PATIENCE, async || waiting.ended().is_some()).await;
@@ -202,7 +185,7 @@ impl Case {
 
     /// The dead letter cannot be written: its message stays, and whatever is behind it in its partition.
     async fn keeps_what_it_cannot_bury(&self) {
-        assert_eq!(self.run(&[]).await, Some(74), "{self}");
+        assert_eq!(self.workers.run().await, Some(74), "{self}");
         let all = self.corner.events(topics::INGESTION).await;
         let bad = all.iter().find(|e| e.key == "demo/fail-x").unwrap();
         let stays = all
@@ -222,9 +205,9 @@ impl Case {
         }
         if self.less != Less::Outcomes {
             self.mend(rights);
-            assert_eq!(self.run(&[]).await, Some(0), "{self}");
+            assert_eq!(self.workers.run().await, Some(0), "{self}");
         }
-        assert_eq!((self.done(), self.lag().await), (GOOD, 0), "{self}");
+        assert_eq!((self.workers.done().len(), self.lag().await), (GOOD, 0), "{self}");
         let letters = self.corner.events(&topics::dead(topics::INGESTION)).await;
         assert_eq!(letters.len(), usize::from(self.less == Less::DeadLetters), "{self}");
         assert!(letters.iter().all(|l| l.header(dead::header::CLASS) == Some("handle")), "{self}");
@@ -233,7 +216,7 @@ impl Case {
 
 impl std::fmt::Display for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} by {}: {}", self.less, self.protocol, self.read("steered.log"))
+        write!(f, "{:?} by {}: {}", self.less, self.protocol, self.workers.read("steered.log"))
     }
 }
 
@@ -259,9 +242,9 @@ async fn a_password_of_one_mechanism_is_none_of_the_other(stack: &OwnStack, righ
     let mut case = Case::new(stack, rights, "consumer", Less::Topic).await;
     case.mend(rights);
     case.send().await;
-    case.theirs.set("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512");
+    case.workers.corner.set("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512");
     case.is_refused().await;
-    case.theirs.set("KAFKA_SASL_MECHANISM", "SCRAM-SHA-256");
-    assert_eq!(case.run(&[]).await, Some(0), "{case}");
-    assert_eq!((case.done(), case.lag().await), (GOOD, 0), "{case}");
+    case.workers.corner.set("KAFKA_SASL_MECHANISM", "SCRAM-SHA-256");
+    assert_eq!(case.workers.run().await, Some(0), "{case}");
+    assert_eq!((case.workers.done().len(), case.lag().await), (GOOD, 0), "{case}");
 }

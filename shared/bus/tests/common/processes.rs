@@ -1,35 +1,29 @@
 //! Worker processes on the real broker, with the real ledger.
 
 use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::time::Duration;
 
-use testkit::{Program, start_program, until};
+use testkit::{Corner, Program, start_program, until};
 
 use super::Bench;
 
 /// A killed process keeps its place in the group until its session is over.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Workers of `examples/steered.rs` in a corner, and what they have written.
-pub struct Processes {
-    pub bench: Bench,
+/// Workers of `examples/steered.rs`, and what they have written.
+pub struct Steered {
+    /// Their settings.
+    pub corner: Corner,
     folder: tempfile::TempDir,
 }
 
-impl Processes {
-    pub async fn new(settings: &[(&str, &str)]) -> Self {
-        let mut bench = Bench::new().await;
+impl Steered {
+    pub fn new(mut corner: Corner) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        bench.corner.set("STEERED_EFFECTS", folder.path().join("effects").to_string_lossy());
-        bench.corner.set("IDLE_EXIT_MS", "0");
-        settings.iter().for_each(|(name, value)| bench.corner.set(name, *value));
-        Self { bench, folder }
-    }
-
-    pub async fn send(&self, assets: impl Iterator<Item = String>) -> BTreeSet<String> {
-        let assets: BTreeSet<String> = assets.collect();
-        futures::future::join_all(assets.iter().map(|asset| self.bench.send(asset))).await;
-        assets
+        corner.set("STEERED_EFFECTS", folder.path().join("effects").to_string_lossy());
+        corner.set("IDLE_EXIT_MS", "0");
+        Self { corner, folder }
     }
 
     /// What `needs-…` needs is there from now on.
@@ -38,7 +32,7 @@ impl Processes {
     }
 
     pub fn start(&self) -> Program {
-        start_program(&self.bench.corner, "examples/steered", &[], self.folder.path())
+        start_program(&self.corner, "examples/steered", &[], self.folder.path())
     }
 
     pub fn read(&self, file: &str) -> String {
@@ -61,8 +55,46 @@ impl Processes {
 
     /// Starts a worker and waits until it has ended; its code, `None` when a signal ended it.
     pub async fn run(&self) -> Option<i32> {
-        let mut worker = self.start();
-        until("the worker ends", PATIENCE, async || worker.ended().is_some()).await;
-        worker.ended().unwrap().code()
+        ends(&mut self.start()).await
+    }
+
+    /// The same under settings of its own.
+    pub async fn run_with(&self, settings: &[(&str, &str)]) -> Option<i32> {
+        let mut corner = self.corner.clone_for_process();
+        settings.iter().for_each(|(name, value)| corner.set(name, *value));
+        ends(&mut start_program(&corner, "examples/steered", &[], self.folder.path())).await
+    }
+}
+
+async fn ends(worker: &mut Program) -> Option<i32> {
+    until("the worker ends", PATIENCE, async || worker.ended().is_some()).await;
+    worker.ended().unwrap().code()
+}
+
+/// Workers in a corner of their own.
+pub struct Processes {
+    pub bench: Bench,
+    workers: Steered,
+}
+
+impl Processes {
+    pub async fn new(settings: &[(&str, &str)]) -> Self {
+        let bench = Bench::new().await;
+        let mut workers = Steered::new(bench.corner.clone_for_process());
+        settings.iter().for_each(|(name, value)| workers.corner.set(name, *value));
+        Self { bench, workers }
+    }
+
+    pub async fn send(&self, assets: impl Iterator<Item = String>) -> BTreeSet<String> {
+        let assets: BTreeSet<String> = assets.collect();
+        futures::future::join_all(assets.iter().map(|asset| self.bench.send(asset))).await;
+        assets
+    }
+}
+
+impl Deref for Processes {
+    type Target = Steered;
+    fn deref(&self) -> &Steered {
+        &self.workers
     }
 }

@@ -103,6 +103,21 @@ impl<'a> Line<'a> {
         std::fs::read_to_string(self.folder.path().join("steered.log")).unwrap()
     }
 
+    /// What the jobs themselves warn of. What they only pass on from librdkafka may come of a busy machine.
+    fn warnings(&self) -> Vec<String> {
+        let passed_on = [
+            "librdkafka",
+            "no broker can be reached, waiting",
+            "kafka reported an error, going on",
+        ];
+        let warns = |line: &&str| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+            let quiet = matches!(line["level"].as_str(), Some("DEBUG" | "INFO"));
+            !quiet && !line["message"].as_str().is_some_and(|message| passed_on.contains(&message))
+        };
+        self.log().lines().filter(warns).map(str::to_owned).collect()
+    }
+
     /// Jobs, one after another, beside the writer; what was written, and the longest that a job took.
     async fn run(&self, jobs: usize) -> (ByAsset, Duration) {
         let over = AtomicBool::new(false);
@@ -143,7 +158,7 @@ async fn a_thousand_jobs_one_after_another_do_every_message_once_and_leave_no_me
         assert_eq!(line.done(), sent);
         // Who is still of the group keeps a share: none is left for the next.
         assert_eq!(line.shares(), vec![(0..PARTITIONS).collect(); JOBS / GROUPS + 1]);
-        assert!(!line.log().contains("WARN"), "{}", line.log());
+        assert_eq!(line.warnings(), Vec::<String>::new());
         messages += sent.values().map(Vec::len).sum::<usize>();
         slowest = slowest.max(longest);
     }

@@ -31,7 +31,7 @@ const VISITED: usize = 30_000;
 /// Members of it that stay, and how many others there are at a time.
 const STAY: usize = 3;
 const VISITORS: usize = 2;
-/// One storm at a time; two would starve each other.
+/// One test at a time; two would starve each other.
 static ALONE: Mutex<()> = Mutex::const_new(());
 /// How long the rest may take: the killed hold their partitions until their sessions end.
 const QUIET: Duration = Duration::from_secs(100);
@@ -250,6 +250,7 @@ impl Visitors<'_> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_minute_in_which_a_member_joins_and_one_leaves_every_second_loses_nothing_on_the_classic_protocol() {
+    let _alone = ALONE.lock().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("effects");
     let mut corner = Corner::new();

@@ -217,8 +217,11 @@ fn usable(jwk: Jwk) -> Option<(String, (Algorithm, DecodingKey))> {
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     let missing = || {
-        Problem::new(Kind::Unauthenticated, "Send one token of the issuer: Authorization: Bearer <token>.")
-            .challenge(r#"Bearer realm="libertum""#.to_owned())
+        Problem::new(
+            Kind::Unauthenticated,
+            "Send one token of the issuer: Authorization: Bearer <token>.",
+        )
+        .challenge(r#"Bearer realm="libertum""#.to_owned())
     };
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let first = values.next().and_then(|v| v.to_str().ok()).ok_or_else(missing)?;

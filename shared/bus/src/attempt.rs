@@ -1,13 +1,15 @@
 //! One attempt at a batch: decode, handle, publish what it led to, and say what became of each message.
 
+mod bury;
+mod rows;
+
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::FutureExt as _;
 use jiff::Timestamp;
 use messages::{Envelope, Event, Payload, TraceParent};
 use opentelemetry::KeyValue;
@@ -15,21 +17,18 @@ use opentelemetry::trace::SpanKind;
 use runtime::Change;
 use runtime::telemetry::{Span, Subject, Traces, about};
 use tokio::sync::OnceCell;
-use tokio::sync::mpsc::UnboundedSender;
-use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use crate::breaker::Breaker;
-use crate::core::{Batch, Item, Ticket};
-use crate::dead::Letter;
+use crate::core::{Batch, Few, Item, Ticket};
 use crate::fate::{Attempted, Fate, decide};
-use crate::hands::{Hands, Holding};
+use crate::hands::{Hand, Hands};
 use crate::keeper::Book;
 use crate::meters::{Counted, Meters};
 use crate::poison::DEATHS;
 use crate::source::Record;
 use crate::worker::Context;
-use crate::{Burial, Clock, Emit, Failure, KafkaConfig, Producer, RetryPolicy, SendError, Worker, dead};
+use crate::{Clock, Failure, KafkaConfig, Producer, RetryPolicy, Worker};
 
 /// So often it is tried to tell of a message that ends the process, before its letter is written without.
 const TELLINGS: u32 = 2;
@@ -82,7 +81,6 @@ pub(crate) struct Attempts<W> {
     /// How long a handler may hold a batch.
     pub stuck_after: Duration,
     pub clock: Clock,
-    pub source: Arc<str>,
     /// `name@version`, for dead letters.
     pub signature: String,
     /// Made when the first event is to be published: a start from zero does not wait for it.
@@ -96,10 +94,10 @@ pub(crate) struct Attempts<W> {
 /// A batch on its way to the handler.
 pub(crate) struct Work {
     pub batch: Batch<Held>,
-    /// Cancelled when it is not wanted any more.
-    pub cancel: CancellationToken,
+    /// What the handlers of its partition are told at a first attempt.
+    pub ctx: Arc<Context>,
     /// It is one message, under suspicion.
-    pub alone: Option<Alone>,
+    pub alone: Option<Box<Alone>>,
 }
 
 /// A message that is begun with nothing else in flight, because it may end the process.
@@ -110,66 +108,40 @@ pub(crate) struct Alone {
     pub book: Book,
 }
 
-impl<W: Worker> Attempts<W> {
-    /// Handles batches side by side; tells of those together that are ready together.
-    pub async fn run_all(self: Arc<Self>, work: Vec<Work>, finished: UnboundedSender<Vec<Finished>>) {
-        let together = work.len();
-        // When the loop has ended, nobody waits for the result, and the message stays uncommitted.
-        let tell = |results: Vec<Finished>| drop(finished.send(results));
-        let mut at_once = Vec::with_capacity(together);
-        let flying = FuturesUnordered::new();
-        let mut used = None;
-        for work in work {
-            let attempt = self.run(work);
-            let mut attempt = match used.take() {
-                Some(room) => refilled(room, attempt),
-                None => Box::pin(attempt),
-            };
-            // A handler that waits for nothing is done with this, and its room is the next one's.
-            match futures::poll!(attempt.as_mut()) {
-                Poll::Ready(results) => {
-                    at_once.extend(results);
-                    used = Some(attempt);
-                }
-                Poll::Pending => flying.push(attempt),
-            }
-        }
-        drop(used);
-        if !at_once.is_empty() {
-            tell(at_once);
-        }
-        let mut ready = flying.ready_chunks(together);
-        while let Some(results) = ready.next().await {
-            tell(results.into_iter().flatten().collect());
-        }
-    }
+/// What a batch is to its handler.
+struct Opened<P> {
+    /// The messages that can be read, with what is told of each.
+    messages: Few<(Ticket, Item<Held>, Span, Subject)>,
+    /// Their events, in the same order.
+    events: Few<Event<P>>,
+    /// The others, and what is wrong with them.
+    unreadable: Vec<(Ticket, Item<Held>, String)>,
+}
 
+impl<W: Worker> Attempts<W> {
     /// Handles a batch and publishes what it leads to.
-    async fn run(&self, work: Work) -> Vec<Finished> {
+    async fn run(&self, Work { batch, ctx, alone }: Work, hand: &Hand<'_>) -> Few<Finished> {
         let mut deaths = 0;
-        if let Some(alone) = work.alone {
+        if let Some(alone) = alone {
             deaths = alone.deaths;
             rarely(alone.book.change(alone.notes)).await;
         }
-        self.attempt(work.batch, work.cancel, deaths).await
+        let attempt = batch.items.first().map_or(0, |(_, item)| item.attempts);
+        let again = (attempt > 0).then(|| Context {
+            attempt,
+            ..Context::clone(&ctx)
+        });
+        let ctx = again.as_ref().unwrap_or(&ctx);
+        if deaths >= DEATHS {
+            return rarely(self.give_up(batch, deaths, ctx)).await;
+        }
+        self.attempt(self.open(batch), hand, ctx).await
     }
 
-    async fn attempt(&self, batch: Batch<Held>, cancel: CancellationToken, deaths: u32) -> Vec<Finished> {
-        let attempt = batch.items.first().map_or(0, |(_, item)| item.attempts);
-        let ctx = Context {
-            clock: self.clock.clone(),
-            source: self.source.clone(),
-            partition: batch.partition,
-            attempt,
-            cancel,
-        };
-        let mut finished = Vec::with_capacity(batch.items.len());
-        let (mut items, mut events) = (Vec::new(), Vec::new());
+    /// Reads a batch's events.
+    fn open(&self, batch: Batch<Held>) -> Opened<W::Payload> {
+        let (mut messages, mut events, mut unreadable) = (Few::new(), Few::new(), Vec::new());
         for (ticket, item) in batch.items {
-            if deaths >= DEATHS {
-                finished.push(rarely(self.give_up(ticket, item, deaths, &ctx)).await);
-                continue;
-            }
             match decode::<W::Payload>(&item.record.record) {
                 Ok(mut event) => {
                     let span = self.span(&event.envelope, &item);
@@ -177,37 +149,56 @@ impl<W: Worker> Attempts<W> {
                     if let Some(place) = span.place().and_then(TraceParent::at) {
                         event.envelope.trace = place;
                     }
-                    items.push((ticket, item, span, subject(&event.envelope)));
+                    messages.push((ticket, item, span, subject(&event.envelope)));
                     events.push(event);
                 }
-                Err(reason) => finished.push(rarely(self.settle(ticket, item, None, Attempted::Undecodable(reason), &ctx)).await),
+                Err(reason) => unreadable.push((ticket, item, reason)),
             }
         }
-        if events.is_empty() {
-            return finished;
+        Opened {
+            messages,
+            events,
+            unreadable,
         }
-        let first = items.first().map_or(0, |(_, item, ..)| item.offset);
-        let together = match items.as_slice() {
+    }
+
+    async fn attempt(&self, opened: Opened<W::Payload>, hand: &Hand<'_>, ctx: &Context) -> Few<Finished> {
+        let Opened {
+            messages,
+            events,
+            unreadable,
+        } = opened;
+        let mut finished = Few::new();
+        for (ticket, item, reason) in unreadable {
+            finished.push(rarely(self.settle(ticket, item, None, Attempted::Undecodable(reason), ctx)).await);
+        }
+        let together = match messages.as_slice() {
+            [] => return finished,
             [(.., only)] => only.clone(),
-            _ => batch_subject(ctx.partition, items.len()),
+            _ => batch_subject(ctx.partition, messages.len()),
         };
-        let outcomes = about(together, self.handle(&events, first, &ctx)).await;
-        for ((ticket, item, mut span, subject), (event, outcome)) in items.into_iter().zip(events.iter().zip(outcomes)) {
+        let first = messages.first().map_or(0, |(_, item, ..)| item.offset);
+        let outcomes = about(together, self.handle(&events, first, hand, ctx)).await;
+        for ((ticket, item, mut span, subject), (event, outcome)) in messages.into_iter().zip(events.iter().zip(outcomes)) {
             if let Some(kind) = outcome.error_type() {
                 span.failed(kind);
             }
-            let settled = self.settle(ticket, item, Some(event), outcome, &ctx);
+            let settled = self.settle(ticket, item, Some(event), outcome, ctx);
             finished.push(about(subject, settled).await);
         }
         finished
     }
 
     /// Dead-letters a message that ends the process. When reading it, or telling of it, does so too, nobody is told.
-    async fn give_up(&self, ticket: Ticket, item: Item<Held>, deaths: u32, ctx: &Context) -> Finished {
-        let event = (deaths < DEATHS + TELLINGS)
-            .then(|| decode::<W::Payload>(&item.record.record).ok())
-            .flatten();
-        self.settle(ticket, item, event.as_ref(), Attempted::Deadly(deaths), ctx).await
+    async fn give_up(&self, batch: Batch<Held>, deaths: u32, ctx: &Context) -> Few<Finished> {
+        let mut finished = Few::new();
+        for (ticket, item) in batch.items {
+            let event = (deaths < DEATHS + TELLINGS)
+                .then(|| decode::<W::Payload>(&item.record.record).ok())
+                .flatten();
+            finished.push(self.settle(ticket, item, event.as_ref(), Attempted::Deadly(deaths), ctx).await);
+        }
+        finished
     }
 
     /// The span of one attempt at a message, below the span that sent it.
@@ -231,20 +222,22 @@ impl<W: Worker> Attempts<W> {
     }
 
     /// Hands events to the worker; `first` is the offset of the first one.
-    async fn handle(&self, events: &[Event<W::Payload>], first: i64, ctx: &Context) -> Vec<Attempted> {
+    async fn handle(&self, events: &[Event<W::Payload>], first: i64, hand: &Hand<'_>, ctx: &Context) -> Few<Attempted> {
         let begun = Instant::now();
-        let _held = self.hands.take(Holding {
-            partition: ctx.partition,
-            offset: first,
-            since: begun,
+        hand.take(ctx.partition, first, begun);
+        let handling = AssertUnwindSafe(async {
+            match events {
+                [event] if W::BATCH == 1 => Few::from_buf([self.worker.handle(event, ctx).await]),
+                _ => self.worker.handle_batch(events, ctx).await.into(),
+            }
         });
-        let handling = AssertUnwindSafe(self.worker.handle_batch(events, ctx)).catch_unwind();
-        let mut handling = pin!(handling);
+        let mut handling = pin!(handling.catch_unwind());
         let results = match futures::poll!(handling.as_mut()) {
             Poll::Ready(results) => Ok(results),
             // Dropped when its time is up, which is no more than a kill would do to it.
             Poll::Pending => tokio::time::timeout(self.stuck_after.saturating_sub(begun.elapsed()), handling).await,
         };
+        hand.let_go();
         self.meters.processed(begun.elapsed());
         match results {
             Err(_) => events.iter().map(|_| Attempted::TimedOut(self.stuck_after)).collect(),
@@ -270,8 +263,11 @@ impl<W: Worker> Attempts<W> {
         outcome: Attempted,
         ctx: &Context,
     ) -> Finished {
-        let outcome = self.publish_what_follows(outcome).await;
-        match decide(outcome, item.attempts, item.record.failures, &self.retry, rand::random()) {
+        let outcome = match outcome.emit().is_some_and(|emit| !emit.0.is_empty()) {
+            true => rarely(self.publish_what_follows(outcome)).await,
+            false => outcome,
+        };
+        match decide(outcome, item.attempts, item.record.failures, &self.retry, rand::random) {
             Fate::Done { emit, rejected } => self.done(ticket, item.offset, emit.0.len(), rejected),
             Fate::Retry {
                 after,
@@ -299,21 +295,6 @@ impl<W: Worker> Attempts<W> {
         }
     }
 
-    /// Publishes the events of a handled message; the outcome is another one when that fails.
-    async fn publish_what_follows(&self, outcome: Attempted) -> Attempted {
-        let (Attempted::Handled(Ok(emit)) | Attempted::Handled(Err(Failure::Rejected { emit, .. }))) = &outcome else {
-            return outcome;
-        };
-        if emit.0.is_empty() {
-            return outcome;
-        }
-        match rarely(self.publish(emit)).await {
-            Ok(()) => outcome,
-            Err(e) if is_too_large(&e) => Attempted::TooLarge(format!("{e:#}")),
-            Err(e) => Attempted::Handled(Err(Failure::Unavailable(e))),
-        }
-    }
-
     fn done(&self, ticket: Ticket, offset: i64, events: usize, rejected: Option<String>) -> Finished {
         self.breaker.done();
         let partition = ticket.partition;
@@ -331,7 +312,7 @@ impl<W: Worker> Attempts<W> {
         Finished::Done(ticket)
     }
 
-    fn again(&self, ticket: Ticket, item: Item<Held>, after: Duration, counted: Counted, error: &str) -> Finished {
+    fn again(&self, ticket: Ticket, mut item: Item<Held>, after: Duration, counted: Counted, error: &str) -> Finished {
         self.meters.fate(counted);
         let (partition, offset) = (ticket.partition, item.offset);
         let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
@@ -343,95 +324,13 @@ impl<W: Worker> Attempts<W> {
             error,
             "message will be tried again"
         );
+        item.record.record.part_from_neighbours();
         Finished::Again {
             ticket,
             item: Box::new(item),
             at: Instant::now() + after,
             unavailable: counted == Counted::Unavailable,
         }
-    }
-
-    /// Writes a dead letter, once whoever waits for the message has been told. What cannot be told or written now is
-    /// tried again; the message is not done before.
-    async fn bury(&self, ticket: Ticket, mut item: Item<Held>, event: Option<&Event<W::Payload>>, why: Burial, ctx: &Context) -> Finished {
-        if !item.record.counted && !self.breaker.permits(self.clock.now()).await {
-            return Finished::Refused(ticket);
-        }
-        item.record.counted = true;
-        match self.try_bury(&item, event, &why, ctx).await {
-            Ok(()) => {
-                self.meters.fate(Counted::Dead);
-                warn!(
-                    message.partition = ticket.partition,
-                    message.offset = item.offset,
-                    class = why.class.as_str(),
-                    attempts = why.attempts,
-                    error = why.error,
-                    "message dead-lettered"
-                );
-                Finished::Buried(ticket)
-            }
-            Err(e) if e.downcast_ref::<SendError>().is_some_and(SendError::is_permanent) => {
-                error!(
-                    message.partition = ticket.partition,
-                    message.offset = ticket.offset,
-                    error = format!("{e:#}"),
-                    "a dead letter cannot be written: check its topic's rights and max.message.bytes"
-                );
-                Finished::Unwritten(ticket)
-            }
-            Err(e) => {
-                let after = self.retry.wait(ctx.attempt, rand::random());
-                self.again(
-                    ticket,
-                    item,
-                    after,
-                    Counted::Unavailable,
-                    &format!("the dead letter could not be written: {e:#}"),
-                )
-            }
-        }
-    }
-
-    async fn try_bury(&self, item: &Item<Held>, event: Option<&Event<W::Payload>>, why: &Burial, ctx: &Context) -> anyhow::Result<()> {
-        if let Some(event) = event {
-            let told = AssertUnwindSafe(self.worker.buried(event, why, ctx)).catch_unwind().await;
-            match told {
-                Ok(Ok(emit)) => match self.publish(&emit).await {
-                    Err(e) if is_too_large(&e) => warn!(error = format!("{e:#}"), "nobody could be told of the dead letter"),
-                    published => published?,
-                },
-                Ok(Err(Failure::Unavailable(e))) => return Err(e),
-                // Whoever fails even to say that it failed must not hold the letter back.
-                Ok(Err(e)) => warn!(error = %e, "nobody could be told of the dead letter"),
-                Err(panic) => warn!(error = panic_text(panic.as_ref()), "nobody could be told of the dead letter"),
-            }
-        }
-        let now = self.clock.now();
-        let letter = Letter {
-            topic: W::NAME,
-            record: &item.record.record,
-            burial: why,
-            worker: &self.signature,
-            first_failure: item.record.first_failure.unwrap_or(now),
-            last_failure: now,
-        };
-        dead::write(self.producer().await?, &self.kafka, &letter).await?;
-        Ok(())
-    }
-
-    async fn publish(&self, emit: &Emit) -> anyhow::Result<()> {
-        for event in &emit.0 {
-            self.producer().await?.send(event).await?;
-        }
-        self.meters.published(emit.0.len());
-        Ok(())
-    }
-
-    async fn producer(&self) -> anyhow::Result<&Producer> {
-        self.producer
-            .get_or_try_init(|| async { Ok(Producer::new(&self.kafka, W::NAME)?.traced(self.traces.clone())) })
-            .await
     }
 }
 
@@ -440,20 +339,7 @@ fn rarely<F: Future>(work: F) -> Pin<Box<F>> {
     Box::pin(work)
 }
 
-/// A future that has ended gives its room to another.
-fn refilled<F>(mut room: Pin<Box<F>>, future: F) -> Pin<Box<F>> {
-    room.set(future);
-    room
-}
-
-fn is_too_large(e: &anyhow::Error) -> bool {
-    e.downcast_ref::<SendError>().is_some_and(SendError::is_too_large)
-}
-
 pub(crate) fn decode<P: Payload>(record: &Record) -> Result<Event<P>, String> {
-    if !record.is_readable() {
-        return Err("the name of a header is not text".to_owned());
-    }
     let headers = record.headers().ok_or("the message has no headers")?;
     let envelope = Envelope::from_headers(headers).map_err(|e| e.to_string())?;
     let value = record.value().ok_or("the message has no value")?;

@@ -12,7 +12,12 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Instant;
 
+use smallvec::SmallVec;
+
 use crate::meters::Behind;
+
+/// Most batches are one message, and make do without memory of their own.
+pub(crate) type Few<T> = SmallVec<[T; 1]>;
 
 /// A message in the loop's hands.
 #[derive(Debug)]
@@ -23,6 +28,17 @@ pub(crate) struct Item<R> {
     /// Its place in the ring of its partition.
     seq: u64,
     pub record: R,
+}
+
+/// What the loop's state makes of a message that has come.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Taken<'c, R> {
+    /// It may be handled next.
+    Ready,
+    /// It waits for another of its key.
+    Waits(&'c mut R),
+    /// Its partition is somebody else's; it is not held.
+    NotOurs,
 }
 
 /// Where a message in flight belongs.
@@ -51,7 +67,7 @@ impl Ticket {
 #[derive(Debug)]
 pub(crate) struct Batch<R> {
     pub partition: i32,
-    pub items: Vec<(Ticket, Item<R>)>,
+    pub items: Few<(Ticket, Item<R>)>,
 }
 
 struct Partition<R> {
@@ -133,10 +149,10 @@ impl<R> Core<R> {
         })
     }
 
-    /// Takes a message that the broker delivered. `false` when the partition is not ours: the message is not held.
-    pub fn record(&mut self, partition: i32, offset: i64, lane: u64, record: R) -> bool {
+    /// Takes a message that the broker delivered.
+    pub fn record(&mut self, partition: i32, offset: i64, lane: u64, record: R) -> Taken<'_, R> {
         let Some(p) = self.partitions.get_mut(&partition) else {
-            return false;
+            return Taken::NotOurs;
         };
         p.end = None;
         let item = Item {
@@ -146,13 +162,17 @@ impl<R> Core<R> {
             record,
         };
         match p.lanes.entry(lane) {
-            Entry::Occupied(mut taken) => taken.get_mut().push_back(item),
+            Entry::Occupied(taken) => {
+                let waiting = taken.into_mut();
+                waiting.push_back(item);
+                waiting.back_mut().map_or(Taken::Ready, |item| Taken::Waits(&mut item.record))
+            }
             Entry::Vacant(free) => {
                 free.insert(VecDeque::new());
                 Self::make_ready(&mut self.turn, partition, &mut p.ready, lane, item);
+                Taken::Ready
             }
         }
-        true
     }
 
     /// The broker has delivered all of this partition up to `end`, and has nothing more.
@@ -175,7 +195,7 @@ impl<R> Core<R> {
     pub fn next(&mut self, most: usize) -> Option<Batch<R>> {
         let partition = self.turn.pop_front()?;
         let p = self.partitions.get_mut(&partition)?;
-        let mut items: Vec<(Ticket, Item<R>)> = Vec::with_capacity(most.min(p.ready.len()));
+        let mut items = Few::<(Ticket, Item<R>)>::with_capacity(most.min(p.ready.len()));
         while items.len() < most {
             let alone = p.ready.front().is_some_and(|(_, item)| item.attempts > 0);
             if alone && !items.is_empty() {

@@ -74,7 +74,7 @@ pub(crate) async fn write(producer: &Producer, kafka: &KafkaConfig, letter: &Let
         (header::LAST_FAILURE, letter.last_failure.to_string()),
     ];
     let own = record.headers().into_iter().flatten();
-    // rdkafka takes names that are text only, and only those were kept.
+    // A name that is not text is kept by nobody: rdkafka takes only those that are.
     let own = own.filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)));
     let mut headers = own.fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value }));
     for (key, value) in &added {

@@ -126,7 +126,7 @@ impl RetryPolicy {
 
 /// Decides a message's fate. Every outcome of an attempt is matched: a new kind of failure does not compile until
 /// somebody has chosen what it means. `attempt` counts from 0, and `failures` those attempts before it that failed.
-pub(crate) fn decide(outcome: Attempted, attempt: u32, failures: u32, policy: &RetryPolicy, random: f64) -> Fate {
+pub(crate) fn decide(outcome: Attempted, attempt: u32, failures: u32, policy: &RetryPolicy, random: impl FnOnce() -> f64) -> Fate {
     match outcome {
         Attempted::Handled(Ok(emit)) => Fate::Done { emit, rejected: None },
         Attempted::Handled(Err(Failure::Rejected { emit, reason })) => Fate::Done {
@@ -134,7 +134,7 @@ pub(crate) fn decide(outcome: Attempted, attempt: u32, failures: u32, policy: &R
             rejected: Some(reason),
         },
         Attempted::Handled(Err(Failure::Unavailable(e))) => Fate::Retry {
-            after: policy.wait(attempt, random),
+            after: policy.wait(attempt, random()),
             unavailable: true,
             error: format!("{e:#}"),
         },
@@ -175,6 +175,14 @@ pub(crate) enum Attempted {
 }
 
 impl Attempted {
+    /// The events that it led to, when it is handled.
+    pub fn emit(&self) -> Option<&Emit> {
+        match self {
+            Self::Handled(Ok(emit) | Err(Failure::Rejected { emit, .. })) => Some(emit),
+            _ => None,
+        }
+    }
+
     /// What kind of error it is, for whoever counts and traces; `None` when the message is handled.
     pub fn error_type(&self) -> Option<&'static str> {
         match self {
@@ -192,10 +200,10 @@ impl Attempted {
     }
 }
 
-fn again(class: DeadClass, error: String, failures: u32, policy: &RetryPolicy, random: f64) -> Fate {
+fn again(class: DeadClass, error: String, failures: u32, policy: &RetryPolicy, random: impl FnOnce() -> f64) -> Fate {
     if failures + 1 < policy.attempts {
         Fate::Retry {
-            after: policy.wait(failures, random),
+            after: policy.wait(failures, random()),
             unavailable: false,
             error,
         }
@@ -213,7 +221,7 @@ mod tests {
     use super::*;
 
     fn fate(outcome: Attempted, attempt: u32) -> Fate {
-        decide(outcome, attempt, attempt, &RetryPolicy::default(), 0.5)
+        decide(outcome, attempt, attempt, &RetryPolicy::default(), || 0.5)
     }
 
     #[test]
@@ -263,7 +271,7 @@ mod tests {
     #[test]
     fn attempts_that_found_something_unavailable_do_not_count_against_a_message() {
         let failed = Attempted::Handled(Err(Failure::Failed(anyhow::anyhow!("odd"))));
-        let fate = decide(failed, 1000, 0, &RetryPolicy::default(), 0.5);
+        let fate = decide(failed, 1000, 0, &RetryPolicy::default(), || 0.5);
         assert!(matches!(fate, Fate::Retry { unavailable: false, .. }), "{fate:?}");
     }
 

@@ -1,7 +1,7 @@
 //! One way to put an event on Kafka: idempotent, acknowledged by all in-sync replicas, bounded in time.
 
 use std::sync::{Arc, Once, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use messages::{Outgoing, TraceParent};
 use opentelemetry::KeyValue;
@@ -66,7 +66,8 @@ impl ClientContext for Said {
 
 /// librdkafka's producer, which nobody waits for when it is not needed any more.
 struct Handle {
-    inner: FutureProducer<Said>,
+    /// There until the handle is dropped.
+    inner: Option<FutureProducer<Said>>,
     woken: Once,
     config: ClientConfig,
     /// Sends nothing together with anything else; made when it is first needed.
@@ -74,11 +75,16 @@ struct Handle {
 }
 
 impl Handle {
+    #[allow(clippy::expect_used)]
+    fn inner(&self) -> &FutureProducer<Said> {
+        self.inner.as_ref().expect("it is taken away only when the handle is dropped")
+    }
+
     /// Before its first message librdkafka asks for a producer id, by a timer of half a second: every job would wait for
     /// that with its first event. An answer about a topic makes it ask at once.
     fn wake(&self, topic: &str) {
         self.woken.call_once(|| {
-            let (inner, topic) = (self.inner.clone(), topic.to_owned());
+            let (inner, topic) = (self.inner().clone(), topic.to_owned());
             aside(move || drop(inner.client().fetch_metadata(Some(&topic), FIRST_ANSWER)));
         });
     }
@@ -95,12 +101,12 @@ impl Handle {
 impl Drop for Handle {
     /// Its thread looks around ten times a second only, and would be waited for.
     fn drop(&mut self) {
-        let both = (self.inner.clone(), self.alone.take());
+        let both = (self.inner.take(), self.alone.take());
         aside(move || drop(both));
     }
 }
 
-/// Does what blocks in a thread of its own. Without one it is not done, and takes the time that it takes.
+/// Does what blocks in a thread of its own. Where none can be had the work is dropped, with all that it holds, here.
 fn aside(work: impl FnOnce() + Send + 'static) {
     if let Err(e) = std::thread::Builder::new().name("kafka-aside".to_owned()).spawn(work) {
         debug!(error = %e, "no thread could be had");
@@ -132,7 +138,7 @@ impl Producer {
             .set("queue.buffering.max.kbytes", "65536");
         Ok(Self {
             handle: Arc::new(Handle {
-                inner: c.create_with_context(Said)?,
+                inner: Some(c.create_with_context(Said)?),
                 woken: Once::new(),
                 config: c,
                 alone: OnceLock::new(),
@@ -150,7 +156,7 @@ impl Producer {
     /// Sends an event and waits until every in-sync replica has it.
     ///
     /// # Errors
-    /// [`SendError`] when that is not known within 20 s.
+    /// [`SendError`] when that is not known within 20 s, or 20 s after what it travelled with was refused as too large.
     pub async fn send(&self, event: &Outgoing) -> Result<(), SendError> {
         let topic = format!("{}{}", self.prefix, event.topic);
         let mut span = self.span(&topic, event);
@@ -203,8 +209,8 @@ impl Producer {
             source,
         };
         self.handle.wake(&topic);
-        let sent = match self.handle.inner.send(record, QUEUE).await {
-            Err((source, unsent)) if is_too_large(&source) => {
+        let sent = match self.handle.inner().send(record, QUEUE).await {
+            Err((source, unsent)) if is_too_large(&source) && size(&unsent) <= MAX_RECORD_BYTES => {
                 // Brokers measure what travels together: it may have been a neighbour that was too large.
                 let record = FutureRecord {
                     topic: &topic,
@@ -232,7 +238,12 @@ impl Producer {
     /// # Errors
     /// When that takes longer than `timeout`.
     pub fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
-        self.handle.inner.flush(timeout)
+        let begun = Instant::now();
+        self.handle.inner().flush(timeout)?;
+        match self.handle.alone.get() {
+            Some(alone) => alone.flush(timeout.saturating_sub(begun.elapsed())),
+            None => Ok(()),
+        }
     }
 }
 

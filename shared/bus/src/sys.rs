@@ -1,11 +1,11 @@
 //! The few calls that need librdkafka's C interface: commits whose result is really seen, whether there is something to
-//! poll for, and what it remembers of a partition's end.
+//! poll for, a message's headers, and what librdkafka remembers of a partition's end.
 //!
 //! With rdkafka's own asynchronous commit the callback is never called, and its synchronous one blocks for the whole
 //! session timeout while the coordinator is down.
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::ptr;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::bindings as rd;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::BorrowedMessage;
 use rdkafka::types::RDKafkaRespErr;
 
 fn check(err: RDKafkaRespErr) -> Result<(), RDKafkaErrorCode> {
@@ -33,6 +34,31 @@ pub(crate) fn has_more<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
         rd::rd_kafka_queue_destroy(queue);
         length > 0
     }
+}
+
+/// A message's headers in their order, names as they are, or `false` when it has none. rdkafka takes a name for text, which
+/// nobody has to keep to, and panics when it is not.
+pub(crate) fn headers<'m>(message: &'m BorrowedMessage<'_>, mut each: impl FnMut(&'m [u8], Option<&'m [u8]>)) -> bool {
+    let mut headers = ptr::null_mut();
+    // SAFETY: the message outlives the call, and owns what it answers with.
+    let err = unsafe { rd::rd_kafka_message_headers(message.ptr(), &raw mut headers) };
+    if check(err).is_err() {
+        return false;
+    }
+    for n in 0.. {
+        let (mut name, mut value, mut length) = (ptr::null(), ptr::null(), 0);
+        // SAFETY: the headers live as long as the message does; librdkafka ends a name with a zero byte, and a value that is
+        // not null has `length` bytes.
+        unsafe {
+            let err = rd::rd_kafka_header_get_all(headers, n, &raw mut name, &raw mut value, &raw mut length);
+            if check(err).is_err() {
+                break;
+            }
+            let value = (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast(), length));
+            each(CStr::from_ptr(name).to_bytes(), value);
+        }
+    }
+    true
 }
 
 /// The member's generation or epoch in its group; `None` as long as the group has not answered it.

@@ -28,7 +28,8 @@ pub trait Worker: Send + Sync + 'static {
     /// Handles one event. The events it returns are published, and acknowledged, before the message counts as done.
     fn handle(&self, event: &Event<Self::Payload>, ctx: &Context) -> impl Future<Output = Result<Emit, Failure>> + Send;
 
-    /// Handles events of one partition and different keys together; the results are in the events' order.
+    /// Handles events of one partition and different keys together; the results are in the events' order. With a `BATCH`
+    /// of one, [`Worker::handle`] is called instead.
     fn handle_batch(&self, events: &[Event<Self::Payload>], ctx: &Context) -> impl Future<Output = Vec<Result<Emit, Failure>>> + Send {
         async move {
             let mut results = Vec::with_capacity(events.len());

@@ -1,6 +1,9 @@
 //! Events as CloudEvents 1.0 in the Kafka protocol binding's binary content mode: attributes are `ce_` headers,
 //! the value is the payload as JSON (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md>).
 
+use std::fmt;
+use std::str::FromStr;
+
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
@@ -102,26 +105,17 @@ impl Envelope {
     /// When an attribute is missing or malformed; it is named.
     pub fn from_headers<'h>(headers: impl IntoIterator<Item = (&'h [u8], Option<&'h [u8]>)>) -> Result<Self, EnvelopeError> {
         let mut found: [Option<Option<&'h [u8]>>; READ.len()] = [None; READ.len()];
+        let mut likely = 0;
         for (name, value) in headers {
-            if let Some(place) = READ.iter().position(|read| read.as_bytes() == name) {
+            // Nearly always they come as they were written.
+            let is = |place: &usize| READ.get(*place).is_some_and(|read| read.as_bytes() == name);
+            if let Some(place) = Some(likely).filter(is).or_else(|| (0..READ.len()).find(is)) {
                 found[place].get_or_insert(value);
+                likely = place + 1;
             }
         }
-        let text = |name: &'static str| -> Result<&'h str, EnvelopeError> {
-            let place = READ.iter().position(|read| *read == name);
-            let value = place.and_then(|place| found[place]).flatten().ok_or(EnvelopeError::Missing(name))?;
-            std::str::from_utf8(value).map_err(|e| EnvelopeError::Malformed {
-                name,
-                reason: e.to_string(),
-            })
-        };
-        fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(name: &'static str, text: &str) -> Result<T, EnvelopeError> {
-            text.parse().map_err(|e: T::Err| EnvelopeError::Malformed {
-                name,
-                reason: e.to_string(),
-            })
-        }
-        let version = text(header::SPEC_VERSION)?;
+        let [version, id, source, event_type, subject, time, tenant, partition_key, trace] = found;
+        let version = text(header::SPEC_VERSION, version)?;
         if version != "1.0" {
             return Err(EnvelopeError::Malformed {
                 name: header::SPEC_VERSION,
@@ -129,19 +123,33 @@ impl Envelope {
             });
         }
         Ok(Self {
-            id: parsed(header::ID, text(header::ID)?)?,
-            source: text(header::SOURCE)?.to_owned(),
-            event_type: text(header::TYPE)?.to_owned(),
-            subject: text(header::SUBJECT)?.to_owned(),
-            time: parsed(header::TIME, text(header::TIME)?)?,
-            tenant: parsed(header::TENANT, text(header::TENANT)?)?,
-            partition_key: text(header::PARTITION_KEY)?.to_owned(),
+            id: parsed(header::ID, id)?,
+            source: text(header::SOURCE, source)?.to_owned(),
+            event_type: text(header::TYPE, event_type)?.to_owned(),
+            subject: text(header::SUBJECT, subject)?.to_owned(),
+            time: parsed(header::TIME, time)?,
+            tenant: parsed(header::TENANT, tenant)?,
+            partition_key: text(header::PARTITION_KEY, partition_key)?.to_owned(),
             // The standard: a missing or malformed traceparent starts a new trace.
-            trace: text(header::TRACE_PARENT)
-                .ok()
-                .and_then(|t| t.parse().ok())
-                .unwrap_or_else(TraceParent::root),
+            trace: parsed(header::TRACE_PARENT, trace).unwrap_or_else(|_| TraceParent::root()),
         })
+    }
+}
+
+/// A header's value, `None` inside for a null one, as text.
+fn text<'h>(name: &'static str, found: Option<Option<&'h [u8]>>) -> Result<&'h str, EnvelopeError> {
+    let value = found.flatten().ok_or(EnvelopeError::Missing(name))?;
+    std::str::from_utf8(value).map_err(|e| malformed(name, &e))
+}
+
+fn parsed<T: FromStr<Err: fmt::Display>>(name: &'static str, found: Option<Option<&[u8]>>) -> Result<T, EnvelopeError> {
+    text(name, found)?.parse().map_err(|e: T::Err| malformed(name, &e))
+}
+
+fn malformed(name: &'static str, why: &dyn fmt::Display) -> EnvelopeError {
+    EnvelopeError::Malformed {
+        name,
+        reason: why.to_string(),
     }
 }
 

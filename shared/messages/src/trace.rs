@@ -70,17 +70,28 @@ impl FromStr for TraceParent {
     }
 }
 
-/// The number that up to sixteen hexadecimal digits stand for.
+/// What a hexadecimal digit stands for; more than 15 for what is none.
+const DIGITS: [u8; 256] = {
+    let mut digits = [0xff; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[b"0123456789abcdef"[value] as usize] = value as u8;
+        digits[b"0123456789ABCDEF"[value] as usize] = value as u8;
+        value += 1;
+    }
+    digits
+};
+
+/// The number that up to sixteen hexadecimal digits stand for. Which ones they are nobody can foretell, so it does not
+/// branch on them.
 fn hex(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0, |number, digit| {
-        let value = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            b'A'..=b'F' => digit - b'A' + 10,
-            _ => return None,
-        };
-        Some(number << 4 | u64::from(value))
-    })
+    let mut wrong = 0;
+    let number = digits.iter().fold(0, |number, digit| {
+        let value = DIGITS[usize::from(*digit)];
+        wrong |= value;
+        number << 4 | u64::from(value & 0xf)
+    });
+    (wrong < 16).then_some(number)
 }
 
 impl fmt::Display for TraceParent {

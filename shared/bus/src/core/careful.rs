@@ -1,6 +1,6 @@
 //! Choosing among messages, for when not all of them may be begun.
 
-use super::{Batch, Core, Item, Ticket};
+use super::{Batch, Core, Few, Item, Ticket};
 
 impl<R> Core<R> {
     /// The offsets of a partition that are held and not done.
@@ -23,7 +23,7 @@ impl<R> Core<R> {
         let place = self.turn.iter().position(|p| *p == first)?;
         let partition = self.turn.remove(place)?;
         let p = self.partitions.get_mut(&partition)?;
-        let mut items: Vec<(Ticket, Item<R>)> = Vec::new();
+        let mut items = Few::<(Ticket, Item<R>)>::new();
         let mut at = 0;
         while items.len() < most
             && let Some((_, item)) = p.ready.get(at)

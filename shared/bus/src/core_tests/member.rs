@@ -91,7 +91,11 @@ impl Member {
             }
             Said::Lost(p) => self.give_up(p),
             Said::Record(p, offset, key) => {
-                assert!(self.core.record(p, offset, key, key), "a message of ours is not taken");
+                assert_ne!(
+                    self.core.record(p, offset, key, key),
+                    Taken::NotOurs,
+                    "a message of ours is not taken"
+                );
                 let owned = self.owned.get_mut(&p).unwrap();
                 assert!(owned.received.insert(offset, key).is_none(), "the model itself delivers twice");
                 owned.end = None;

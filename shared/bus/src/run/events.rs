@@ -10,6 +10,7 @@ use tracing::{debug, error, warn};
 use super::{Commit, Loop, REPEAT, Revoking};
 use crate::Worker;
 use crate::attempt::Held;
+use crate::core::Taken;
 use crate::source::{FromKafka, REVOKE_WAIT, Record};
 
 impl<W: Worker> Loop<W> {
@@ -70,8 +71,8 @@ impl<W: Worker> Loop<W> {
 
     /// Tells the handlers of these partitions, and no others, that their work is not wanted here any more.
     fn cancel(&mut self, partitions: &[i32]) {
-        for token in partitions.iter().filter_map(|p| self.wanted.remove(p)) {
-            token.cancel();
+        for told in partitions.iter().filter_map(|p| self.told.remove(p)) {
+            told.cancel.cancel();
         }
     }
 
@@ -81,7 +82,9 @@ impl<W: Worker> Loop<W> {
             .key()
             .map_or_else(|| self.hasher.hash_one(record.offset()), |key| self.hasher.hash_one(key));
         let (partition, offset) = (record.partition(), record.offset());
-        self.core.record(partition, offset, lane, Held::new(record));
+        if let Taken::Waits(held) = self.core.record(partition, offset, lane, Held::new(record)) {
+            held.record.part_from_neighbours();
+        }
         self.watch_record(partition, offset);
     }
 

@@ -7,13 +7,12 @@ mod poison;
 mod time;
 mod watch;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use futures::TryFutureExt as _;
 use runtime::{Exit, Ledger, Process, Pulse};
 use tokio::sync::OnceCell;
@@ -33,7 +32,7 @@ use crate::keeper::{Book, Keeper};
 use crate::meters::Meters;
 use crate::poison::Watch;
 use crate::source::{FromKafka, Source, ToKafka};
-use crate::{Clock, LoopConfig, Worker, worker};
+use crate::{Clock, Context, LoopConfig, Worker};
 
 /// How often what is done is committed.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
@@ -53,7 +52,7 @@ const HELD_PER_FLIGHT: usize = 64;
 /// So many results are taken together.
 const RESULTS: usize = 256;
 /// Batches that share a task, at most; a task each would cost more than a short handler.
-const SHARE: usize = 16;
+const SHARE: usize = 32;
 
 /// Consumes the worker's topic until there is nothing left (job), or until told to stop.
 ///
@@ -88,7 +87,7 @@ where
     let (events, from_kafka) = mpsc::unbounded_channel();
     let max_held = config.max_in_flight.saturating_mul(HELD_PER_FLIGHT).max(W::BATCH * 2);
     let pulse = process.health.pulse("the thread that polls Kafka", watch::STILL);
-    let source = Source::start(config, W::NAME, max_held, events, pulse).context("the Kafka consumer could not be made")?;
+    let source = Source::start(config, W::NAME, max_held, events, pulse).map_err(|e| e.context("the Kafka consumer could not be made"))?;
     debug!("consumer made");
     let meters = Meters::new(process, &config.kafka.name(W::NAME));
     let keeper = Keeper::start(Arc::new(ledger), process.tally.clone());
@@ -119,7 +118,6 @@ where
         retry: config.retry,
         stuck_after: config.stuck_after.unwrap_or(W::STUCK_AFTER),
         clock,
-        source: worker::source(W::NAME),
         signature: format!("{}@{}", W::NAME, process.service.version),
         producer: OnceCell::new(),
         meters: meters.clone(),
@@ -141,9 +139,9 @@ where
         core: Core::new(),
         hasher: RandomState::new(),
         meters,
-        tasks: 2 * tokio::runtime::Handle::current().metrics().num_workers(),
+        tasks: tokio::runtime::Handle::current().metrics().num_workers(),
         unwanted: CancellationToken::new(),
-        wanted: HashMap::new(),
+        told: BTreeMap::new(),
         revoking: None,
         unassigned_since: Some(now),
         thrown_out: false,
@@ -166,8 +164,12 @@ where
         pulse: process.health.pulse("the loop", watch::STILL),
     };
     process.health.set_ready(true);
-    let exit = the_loop.until_the_end().await;
-    the_loop.leave(exit).await
+    // On a thread with the handlers: one that is done wakes the loop, and the loop the next, without a word to the system.
+    let running = tokio::spawn(async move {
+        let exit = the_loop.until_the_end().await;
+        the_loop.leave(exit).await
+    });
+    running.await?
 }
 
 /// Why the loop was never begun.
@@ -222,9 +224,10 @@ struct Loop<W: Worker> {
     meters: Meters,
     /// Tasks among which what begins together is divided.
     tasks: usize,
-    /// Cancelled when no work in flight is wanted any more; each partition of ours has a child of it.
+    /// Cancelled when no work in flight is wanted any more; each partition of ours has a child of it in `told`.
     unwanted: CancellationToken,
-    wanted: HashMap<i32, CancellationToken>,
+    /// What the handlers of each partition of ours are told.
+    told: BTreeMap<i32, Arc<Context>>,
     revoking: Option<Revoking>,
     /// Since when the group has given us nothing, not even an empty share; `None` once it has.
     unassigned_since: Option<Instant>,
@@ -339,11 +342,17 @@ impl<W: Worker> Loop<W> {
     }
 
     fn work(&mut self, batch: Batch<Held>, alone: Option<Alone>) -> Work {
-        let wanted = self.wanted.entry(batch.partition).or_insert_with(|| self.unwanted.child_token());
+        let partition = batch.partition;
+        let told = self.told.entry(partition).or_insert_with(|| {
+            Arc::new(Context {
+                cancel: self.unwanted.child_token(),
+                ..Context::new(W::NAME, self.attempts.clock.clone(), partition)
+            })
+        });
         Work {
-            cancel: wanted.clone(),
+            ctx: told.clone(),
             batch,
-            alone,
+            alone: alone.map(Box::new),
         }
     }
 

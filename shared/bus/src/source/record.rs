@@ -1,13 +1,14 @@
 //! A message as the loop holds it, and how much it holds.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _, Timestamp as KafkaTimestamp};
+use rdkafka::message::{BorrowedMessage, Message as _, Timestamp as KafkaTimestamp};
+
+use crate::sys;
 
 /// Messages share memory until about so many bytes are full.
-const PIECE: usize = 32 * 1024;
+const PIECE: usize = 8 * 1024;
 /// Stands for the length of a header's value that is null.
 const NULL: u32 = u32::MAX;
 
@@ -48,7 +49,6 @@ struct Part {
     has_key: bool,
     has_value: bool,
     has_headers: bool,
-    readable: bool,
 }
 
 /// Memory that several messages share. It counts against the bound until the last of them is let go.
@@ -84,18 +84,15 @@ impl Copier {
     /// Copies a message, and says how many bytes that are; it and its neighbours are moved to `records` once they fill
     /// a piece.
     pub fn add(&mut self, message: &BorrowedMessage<'_>, records: &mut Vec<Record>) -> usize {
+        let length = message.key_len() + message.payload_len();
+        if self.bytes.len() + length > PIECE {
+            self.finish(records);
+        }
         if self.bytes.capacity() == 0 {
-            self.bytes.reserve(PIECE);
+            self.bytes.reserve(PIECE.max(length));
         }
         let begin = self.bytes.len();
-        let headers = message.headers();
-        // rdkafka takes a header's name for UTF-8, which nobody has to keep to, and panics when it is not.
-        let readable = catch_unwind(AssertUnwindSafe(|| {
-            for header in headers.iter().flat_map(|h| h.iter()) {
-                put_header(&mut self.bytes, header.key.as_bytes(), header.value);
-            }
-        }))
-        .is_ok();
+        let has_headers = sys::headers(message, |name, value| put_header(&mut self.bytes, name, value));
         let key = self.bytes.len();
         self.bytes.extend_from_slice(message.key().unwrap_or_default());
         let value = self.bytes.len();
@@ -107,8 +104,7 @@ impl Copier {
             at: [begin, key, value, self.bytes.len()],
             has_key: message.key().is_some(),
             has_value: message.payload().is_some(),
-            has_headers: headers.is_some(),
-            readable,
+            has_headers,
         });
         let added = self.bytes.len() - begin;
         // The next one is likely to be as large.
@@ -155,6 +151,23 @@ impl Record {
         records.pop()
     }
 
+    /// Moves it to memory of its own, unless most of what it keeps is its own: one that has to wait for others must not
+    /// keep neighbours that are done.
+    pub fn part_from_neighbours(&mut self) {
+        let [begin, .., end] = self.part.at;
+        let Some(own) = self.piece.bytes.get(begin..end) else { return };
+        if own.len() >= self.piece.bytes.len() / 2 {
+            return;
+        }
+        let piece = Piece {
+            bytes: own.to_vec(),
+            weights: self.piece.weights.clone(),
+        };
+        piece.weights.bytes.fetch_add(piece.bytes.len(), Ordering::Relaxed);
+        self.part.at = self.part.at.map(|at| at - begin);
+        self.piece = Arc::new(piece);
+    }
+
     pub fn partition(&self) -> i32 {
         self.part.partition
     }
@@ -165,11 +178,6 @@ impl Record {
 
     pub fn timestamp(&self) -> KafkaTimestamp {
         self.part.timestamp
-    }
-
-    /// No header's name is anything but text.
-    pub fn is_readable(&self) -> bool {
-        self.part.readable
     }
 
     pub fn key(&self) -> Option<&[u8]> {
@@ -241,7 +249,6 @@ impl Record {
             has_key: true,
             has_value: false,
             has_headers: true,
-            readable: true,
         });
         let mut records = Vec::new();
         copier.finish(&mut records);

@@ -23,8 +23,8 @@ tokio::task_local! {
 }
 
 /// Runs `work`; each line that it logs carries these fields, in JSON as the object `span`.
-pub async fn about<T>(subject: Subject, work: impl Future<Output = T>) -> T {
-    ABOUT.scope(subject, work).await
+pub fn about<F: Future>(subject: Subject, work: F) -> impl Future<Output = F::Output> {
+    ABOUT.scope(subject, work)
 }
 
 fn fields() -> Option<Fields> {

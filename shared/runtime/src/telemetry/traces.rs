@@ -43,7 +43,7 @@ impl Traces {
                 TraceState::NONE,
             ))
         });
-        Span(Some(tracer.build_with_context(builder, &around)))
+        Span(Some(Box::new(tracer.build_with_context(builder, &around))))
     }
 
     /// Exports what is ended and not exported yet. Blocks until the exporter's own timeout.
@@ -57,7 +57,7 @@ impl Traces {
 }
 
 /// A span; it ends with the value.
-pub struct Span(Option<opentelemetry_sdk::trace::Span>);
+pub struct Span(Option<Box<opentelemetry_sdk::trace::Span>>);
 
 impl Span {
     /// Its place, for what it leads to; `None` when there is no tracing.

@@ -170,7 +170,7 @@ mod tests {
         let file = dir.path().join("ingestion.yaml");
         let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ingestion.yaml");
         let text = std::fs::read_to_string(ours).unwrap();
-        let time = std::time::SystemTime::now();
+        let time = std::time::UNIX_EPOCH + Duration::from_secs(1_782_000_000);
         let write = |text: &str| {
             std::fs::write(&file, text).unwrap();
             std::fs::File::options()

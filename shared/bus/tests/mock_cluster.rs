@@ -321,7 +321,7 @@ async fn handlers_that_block_every_thread_hold_up_neither_polling_nor_the_group(
 async fn a_slow_and_lossy_network_slows_the_work_and_repeats_little_of_it() {
     for protocol in BOTH {
         let mock = filled(protocol, 60).await;
-        mock.cluster.round_trip(Duration::from_millis(300));
+        mock.cluster.round_trip(Duration::from_millis(100));
         let member = Member::start(&mock, 8, slowly(5));
         for request in [
             Request::Fetch,

@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bus::{GroupProtocol, Mode, dead};
-use common::{Bench, Step, until};
+use common::{Bench, Step, event, headers, until};
 use jiff::Timestamp;
 use messages::{Envelope, topics};
 use rdkafka::producer::FutureRecord;
 use runtime::Exit;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,6 +45,63 @@ async fn a_job_on_a_topic_that_was_never_used_commits_every_partition_and_ends()
     let bench = Bench::new().await;
     assert!(bench.lag().await.values().all(|l| *l == 1));
     assert_eq!(bench.run(|_, _| Step::Do).await, Exit::Drained);
+    bench.assert_no_lag().await;
+}
+
+/// A key's messages that wait, and how many of others come after each. With them they are more than the loop holds.
+const WAITING: usize = 700;
+const OTHERS: usize = 3;
+/// Bytes of one of the others.
+const LARGE: usize = 3000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_wait_for_their_key_hold_nobody_else_up_however_many_they_are() {
+    let bench = Bench::new().await;
+    let topic = bench.kafka.name(topics::INGESTION);
+    let asset = |n: usize| {
+        if n.is_multiple_of(OTHERS + 1) {
+            "waits".to_owned()
+        } else {
+            format!("o{n}")
+        }
+    };
+    let events: Vec<_> = (0..WAITING * (OTHERS + 1)).map(|n| event(&asset(n))).collect();
+    let values = events.iter().enumerate().map(|(n, event)| {
+        let mut value = event.value.clone();
+        let length = if n.is_multiple_of(OTHERS + 1) { 0 } else { LARGE };
+        // Spaces after its end are no part of JSON.
+        value.resize(value.len().max(length), b' ');
+        value
+    });
+    let values: Vec<_> = values.collect();
+    let sent = events.iter().zip(&values).map(|(event, value)| {
+        let record = FutureRecord::to(&topic)
+            .partition(0)
+            .key(event.key().as_bytes())
+            .payload(value.as_slice());
+        bench.producer.send_record(record.headers(headers(event)))
+    });
+    let placed = futures::future::join_all(sent).await;
+    assert!(placed.iter().all(Result::is_ok));
+
+    let allowed = Arc::new(Semaphore::new(0));
+    let script = {
+        let allowed = allowed.clone();
+        move |asset: &str, _| {
+            if asset == "waits" {
+                Step::DoOnceAllowed(allowed.clone())
+            } else {
+                Step::Do
+            }
+        }
+    };
+    let others_are_done = async {
+        until(|| bench.log.lock().unwrap().len() == WAITING * OTHERS).await;
+        allowed.add_permits(WAITING);
+    };
+    let (exit, ()) = tokio::join!(bench.run(script), others_are_done);
+    assert_eq!(exit, Exit::Drained);
+    assert_eq!(bench.log.lock().unwrap().len(), events.len());
     bench.assert_no_lag().await;
 }
 

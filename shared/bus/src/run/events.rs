@@ -187,8 +187,11 @@ impl<W: Worker> Loop<W> {
                 Some(Exit::Internal)
             }
             Some(RDKafkaErrorCode::AllBrokersDown) => {
-                self.brokers_down = true;
-                warn!("no broker can be reached, waiting");
+                // librdkafka says it again with every attempt, many times a second.
+                if !std::mem::replace(&mut self.brokers_down, true) {
+                    warn!("no broker can be reached, waiting");
+                }
+                self.wait_on();
                 None
             }
             _ if matches!(e, KafkaError::MessageConsumptionFatal(_)) => {

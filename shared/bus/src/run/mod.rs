@@ -41,7 +41,8 @@ const LAST_COMMIT: Duration = Duration::from_secs(3);
 /// A job that has not been given partitions by then has nothing to do: there are more jobs than partitions. Longer
 /// than the session timeout, within which a killed member still holds its partitions.
 const ASSIGNMENT: Duration = Duration::from_secs(15);
-/// How long brokers may be out of reach before the first assignment.
+/// How long brokers may be out of reach while there are no partitions for us; for a service that has had some, how long it
+/// may take to come back to the group after they were last found out of reach.
 const BOOT: Duration = Duration::from_secs(20);
 /// How long a member without partitions waits for some.
 const HAND_OVER: Duration = Duration::from_secs(5);

@@ -73,6 +73,14 @@ impl<W: Worker> Loop<W> {
         }
     }
 
+    /// No broker can be reached now. A service that has worked before waits for them, however long that takes, and has its
+    /// time to come back to the group from when they are there again; whose client says nothing any more is started again.
+    pub(super) fn wait_on(&mut self) {
+        if self.config.mode == Mode::Service && self.unassigned_since.is_some_and(|since| since != self.began) {
+            self.unassigned_since = Some(Instant::now());
+        }
+    }
+
     /// What it means that there are no partitions for us, now that it is known whether the group has answered.
     pub(super) fn take_answer(&mut self, joined: bool, now: Instant) -> Option<Exit> {
         if self.unassigned_since.is_none() || self.brokers_down {

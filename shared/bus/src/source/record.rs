@@ -232,25 +232,33 @@ fn put_header(bytes: &mut Vec<u8>, name: &[u8], value: Option<&[u8]>) {
 }
 
 #[cfg(test)]
-impl Record {
-    /// A message that never was on a broker: offset, time, headers and key.
-    pub fn made(offset: i64, written_ms: i64, headers: &[(&str, Option<&[u8]>)], key: &[u8]) -> Self {
-        let mut copier = Copier::new(Arc::default());
+impl Copier {
+    /// Adds a message that never was on a broker.
+    fn make(&mut self, offset: i64, written_ms: i64, headers: &[(&str, Option<&[u8]>)], key: &[u8]) {
+        let begin = self.bytes.len();
         for (name, value) in headers {
-            put_header(&mut copier.bytes, name.as_bytes(), *value);
+            put_header(&mut self.bytes, name.as_bytes(), *value);
         }
-        let key_at = copier.bytes.len();
-        copier.bytes.extend_from_slice(key);
-        copier.parts.push(Part {
+        let key_at = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        self.parts.push(Part {
             partition: 0,
             offset,
             timestamp: KafkaTimestamp::CreateTime(written_ms),
-            at: [0, key_at, copier.bytes.len(), copier.bytes.len()],
+            at: [begin, key_at, self.bytes.len(), self.bytes.len()],
             has_key: true,
             has_value: false,
             has_headers: true,
         });
-        let mut records = Vec::new();
+    }
+}
+
+#[cfg(test)]
+impl Record {
+    /// A message that never was on a broker: offset, time, headers and key.
+    pub fn made(offset: i64, written_ms: i64, headers: &[(&str, Option<&[u8]>)], key: &[u8]) -> Self {
+        let (mut copier, mut records) = (Copier::new(Arc::default()), Vec::new());
+        copier.make(offset, written_ms, headers, key);
         copier.finish(&mut records);
         records.pop().unwrap()
     }
@@ -259,6 +267,32 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_that_has_to_wait_keeps_nothing_but_itself() {
+        let weights = Arc::<Weights>::default();
+        let (mut copier, mut records) = (Copier::new(weights.clone()), Vec::new());
+        for offset in 0..10 {
+            let digit = offset.to_string();
+            copier.make(offset, 0, &[("n", Some(digit.as_bytes()))], format!("key {offset}").as_bytes());
+        }
+        copier.finish(&mut records);
+        let (ten, each) = (weights.now().1, weights.now().1 / 10);
+        let mut waits = records.remove(3);
+        waits.part_from_neighbours();
+        assert_eq!(waits.key(), Some(b"key 3".as_slice()));
+        assert_eq!(
+            waits.headers().unwrap().collect::<Vec<_>>(),
+            [(b"n".as_slice(), Some(b"3".as_slice()))]
+        );
+        assert_eq!(weights.now(), (10, ten + each, false), "its neighbours are still there");
+        drop(records);
+        assert_eq!(weights.now(), (1, each, false));
+        waits.part_from_neighbours();
+        assert_eq!(weights.now(), (1, each, false), "it is apart already");
+        drop(waits);
+        assert_eq!(weights.now(), (0, 0, false));
+    }
 
     #[test]
     fn headers_are_read_as_they_were_put_the_empty_and_the_null_ones_too() {

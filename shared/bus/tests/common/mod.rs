@@ -19,6 +19,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::{Offset, TopicPartitionList};
 use runtime::{Env, Exit, Process, Service};
 use testkit::{Corner, MemoryLedger};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 pub const SERVICE: Service = Service {
@@ -34,6 +35,8 @@ pub type Script = Arc<dyn Fn(&str, u32) -> Step + Send + Sync>;
 pub enum Step {
     Do,
     DoSlowly(Duration),
+    /// Waits for a permit, and keeps it.
+    DoOnceAllowed(Arc<Semaphore>),
     /// Waits this long, and gives up when it is told that the work is not wanted here.
     DoUnlessCancelled(Duration),
     Fail,
@@ -71,6 +74,7 @@ impl Worker for Scripted {
                 return Ok(ctx.caused(&event.envelope, format!("assets/{asset}"), &large).into());
             }
             Step::DoSlowly(time) => tokio::time::sleep(time).await,
+            Step::DoOnceAllowed(permits) => permits.acquire().await.unwrap().forget(),
             Step::DoUnlessCancelled(time) => tokio::select! {
                 () = tokio::time::sleep(time) => {}
                 () = ctx.cancel.cancelled() => return Err(Failure::Cancelled),

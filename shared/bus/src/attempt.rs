@@ -3,7 +3,7 @@
 mod bury;
 mod rows;
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -248,7 +248,7 @@ impl<W: Worker> Attempts<W> {
                 results.into_iter().map(Attempted::Handled).chain(missing).collect()
             }
             Ok(Err(panic)) => {
-                let text = panic_text(panic.as_ref());
+                let text = panic_text("the handler", panic.as_ref());
                 events.iter().map(|_| Attempted::Panicked(text.clone())).collect()
             }
         }
@@ -343,7 +343,9 @@ pub(crate) fn decode<P: Payload>(record: &Record) -> Result<Event<P>, String> {
     let headers = record.headers().ok_or("the message has no headers")?;
     let envelope = Envelope::from_headers(headers).map_err(|e| e.to_string())?;
     let value = record.value().ok_or("the message has no value")?;
-    let payload = P::decode(&envelope.event_type, value).map_err(|e| e.to_string())?;
+    let payload = catch_unwind(AssertUnwindSafe(|| P::decode(&envelope.event_type, value)))
+        .map_err(|panic| panic_text("reading the value", panic.as_ref()))?
+        .map_err(|e| e.to_string())?;
     Ok(Event { envelope, payload })
 }
 
@@ -363,10 +365,10 @@ fn batch_subject(partition: i32, messages: usize) -> Subject {
     Arc::new(move || vec![("partition", partition.to_string()), ("batch.messages", messages.to_string())])
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+fn panic_text(what: &str, panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic
         .downcast_ref::<&str>()
         .map(|s| (*s).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("the handler panicked: {}", text.unwrap_or_else(|| "without a word".to_owned()))
+    format!("{what} panicked: {}", text.unwrap_or_else(|| "without a word".to_owned()))
 }

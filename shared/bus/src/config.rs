@@ -207,7 +207,7 @@ impl KafkaConfig {
             .set("fetch.max.bytes", "2097152")
             .set("fetch.message.max.bytes", "262144")
             .set("queued.max.messages.kbytes", "4096")
-            // A full queue is looked at again after this; the default of a second is a stall, and so are few messages' time.
+            // A full queue is looked at again after this. The default of a second is a stall, for it drains in far less.
             .set("fetch.queue.backoff.ms", "2")
             .set("max.poll.interval.ms", "300000");
         match self.group_protocol {

@@ -209,7 +209,7 @@ async fn fetching_that_pauses_and_goes_on_ends_no_job_early() {
     for protocol in BOTH {
         let mock = filled(protocol, 600).await;
         let mut config = mock.config();
-        // 16 messages are held for each in flight, so that fetching pauses and goes on all the time.
+        // 64 messages are held for each in flight, so that fetching pauses and goes on all the time.
         config.max_in_flight = 1;
         let exit = mock.run_with(&mock.process(), &config, slowly(1)).await;
         assert_eq!(exit, Exit::Drained);

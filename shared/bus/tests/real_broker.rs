@@ -48,14 +48,14 @@ async fn a_job_on_a_topic_that_was_never_used_commits_every_partition_and_ends()
     bench.assert_no_lag().await;
 }
 
-/// A key's messages that wait, and how many of others come after each. With them they are more than the loop holds.
+/// A key's messages that wait, and how many of others come after each. All together are more bytes than the loop holds.
 const WAITING: usize = 700;
 const OTHERS: usize = 3;
 /// Bytes of one of the others.
 const LARGE: usize = 3000;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_that_wait_for_their_key_hold_nobody_else_up_however_many_they_are() {
+async fn messages_that_wait_for_their_key_keep_no_memory_but_their_own_from_the_others() {
     let bench = Bench::new().await;
     let topic = bench.kafka.name(topics::INGESTION);
     let asset = |n: usize| {

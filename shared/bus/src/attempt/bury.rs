@@ -85,7 +85,10 @@ impl<W: Worker> Attempts<W> {
                 Ok(Err(Failure::Unavailable(e))) => return Err(e),
                 // Whoever fails even to say that it failed must not hold the letter back.
                 Ok(Err(e)) => warn!(error = %e, "nobody could be told of the dead letter"),
-                Err(panic) => warn!(error = panic_text(panic.as_ref()), "nobody could be told of the dead letter"),
+                Err(panic) => warn!(
+                    error = panic_text("the handler", panic.as_ref()),
+                    "nobody could be told of the dead letter"
+                ),
             }
         }
         let now = self.clock.now();

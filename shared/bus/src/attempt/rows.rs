@@ -1,6 +1,7 @@
 //! Batches that begin together: one after the other as long as no handler waits for anything, side by side from then on.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -69,9 +70,7 @@ impl<W: Worker> Attempts<W> {
         tell();
         let mut ended = waiting.ready_chunks(together);
         while !ended.get_ref().is_empty() {
-            // The loop is woken on this thread, and no other can take it from here: a handler that goes on and blocks must
-            // not hold it up.
-            tokio::task::yield_now().await;
+            let_others_run().await;
             ended.next().await;
             tell();
         }
@@ -81,8 +80,23 @@ impl<W: Worker> Attempts<W> {
     async fn one_by_one(&self, desk: &Desk) {
         let hand = self.hands.hand();
         while let Some(work) = desk.next() {
+            if work.ctx.cancel.is_cancelled() {
+                desk.finish(work.batch.items.into_iter().map(|(ticket, _)| Finished::Leave(ticket)));
+                continue;
+            }
             let finished = self.run(work, &hand).await;
             desk.finish(finished);
         }
     }
+}
+
+/// Goes behind all that waits for a thread. The loop has been woken on this one, and no other can take it from here: a
+/// handler that goes on and blocks must not hold it up. `yield_now` would keep this task from other threads as well.
+async fn let_others_run() {
+    std::future::poll_fn(|cx| {
+        cx.waker().wake_by_ref();
+        Poll::Ready(())
+    })
+    .await;
+    futures::pending!();
 }

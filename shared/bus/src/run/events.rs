@@ -19,16 +19,21 @@ impl<W: Worker> Loop<W> {
             FromKafka::Records(records) => {
                 debug!(messages = records.len(), "messages received");
                 self.meters.consumed(records.len() as u64);
+                self.brokers_answer();
                 records.into_iter().for_each(|record| self.take_record(record));
             }
-            FromKafka::EndOfPartition { partition, end } => self.core.end_of_partition(partition, end),
+            FromKafka::EndOfPartition { partition, end } => {
+                self.brokers_answer();
+                self.core.end_of_partition(partition, end);
+            }
             FromKafka::Assigned(partitions) => {
                 debug!(?partitions, "partitions assigned");
                 self.meters.assigned();
                 self.end_revocation();
                 self.unassigned_since = None;
                 self.thrown_out = false;
-                self.brokers_down = false;
+                self.has_joined = true;
+                self.brokers_answer();
                 partitions.iter().for_each(|p| self.core.assign(*p));
                 self.claim(partitions);
             }
@@ -67,6 +72,11 @@ impl<W: Worker> Loop<W> {
             FromKafka::Closed => return Some(Exit::Internal),
         }
         None
+    }
+
+    fn brokers_answer(&mut self) {
+        self.brokers_down = false;
+        self.untrusted = false;
     }
 
     /// Tells the handlers of these partitions, and no others, that their work is not wanted here any more.
@@ -118,7 +128,7 @@ impl<W: Worker> Loop<W> {
         self.commit = Commit::Idle;
         match result {
             Ok(offsets) => {
-                self.brokers_down = false;
+                self.brokers_answer();
                 self.meters.commit(true);
                 self.core.committed(&offsets);
                 self.watch.committed(&offsets);
@@ -134,9 +144,11 @@ impl<W: Worker> Loop<W> {
     }
 
     /// At the start this is a mistake in the settings; later a broker has a new certificate, and may get another one.
-    fn take_untrusted(&self, reason: &str) -> Option<Exit> {
-        if self.unassigned_since != Some(self.began) {
-            warn!(reason, "a broker's certificate is not trusted, going on with the others");
+    fn take_untrusted(&mut self, reason: &str) -> Option<Exit> {
+        if self.has_joined {
+            if !std::mem::replace(&mut self.untrusted, true) {
+                warn!(reason, "a broker's certificate is not trusted, going on with the others");
+            }
             return None;
         }
         error!(

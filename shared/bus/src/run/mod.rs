@@ -18,6 +18,7 @@ use runtime::{Exit, Ledger, Process, Pulse};
 use tokio::sync::OnceCell;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info};
 use uuid::Uuid;
 
@@ -41,8 +42,8 @@ const LAST_COMMIT: Duration = Duration::from_secs(3);
 /// A job that has not been given partitions by then has nothing to do: there are more jobs than partitions. Longer
 /// than the session timeout, within which a killed member still holds its partitions.
 const ASSIGNMENT: Duration = Duration::from_secs(15);
-/// How long brokers may be out of reach while there are no partitions for us; for a service that has had some, how long it
-/// may take to come back to the group after they were last found out of reach.
+/// How long brokers may be out of reach while there are no partitions for us. A service that was in its group takes them for
+/// back when it has not heard for so long that they are not.
 const BOOT: Duration = Duration::from_secs(20);
 /// How long a member without partitions waits for some.
 const HAND_OVER: Duration = Duration::from_secs(5);
@@ -150,6 +151,8 @@ where
         commit_at: now + COMMIT_EVERY,
         repeat_at: now,
         brokers_down: false,
+        has_joined: false,
+        untrusted: false,
         drained_since: None,
         began: now,
         stopping: None,
@@ -170,7 +173,7 @@ where
         let exit = the_loop.until_the_end().await;
         the_loop.leave(exit).await
     });
-    running.await?
+    AbortOnDropHandle::new(running).await?
 }
 
 /// Why the loop was never begun.
@@ -240,6 +243,10 @@ struct Loop<W: Worker> {
     repeat_at: Instant,
     /// No broker could be reached when last heard of.
     brokers_down: bool,
+    /// The group has given this member a share before, if an empty one.
+    has_joined: bool,
+    /// A broker's certificate was refused, and none has answered since.
+    untrusted: bool,
     drained_since: Option<Instant>,
     began: Instant,
     /// Since when nothing new is begun, and when what is in flight is cancelled.

@@ -49,6 +49,12 @@ impl<W: Worker> Loop<W> {
 
     fn unassigned(&mut self, since: Instant, now: Instant) -> Option<Exit> {
         if self.brokers_down && now >= since + BOOT {
+            if self.waits_for_brokers() {
+                // For so long librdkafka has not found them away again: they are back, and the group has to be, too.
+                self.brokers_down = false;
+                self.unassigned_since = Some(now);
+                return None;
+            }
             error!(
                 brokers = self.config.kafka.brokers,
                 "no broker can be reached: check KAFKA_BROKERS and the network"
@@ -73,12 +79,18 @@ impl<W: Worker> Loop<W> {
         }
     }
 
-    /// No broker can be reached now. A service that has worked before waits for them, however long that takes, and has its
-    /// time to come back to the group from when they are there again; whose client says nothing any more is started again.
+    /// No broker can be reached now. A service that waits for them has its time to come back to the group from when they
+    /// are there again.
     pub(super) fn wait_on(&mut self) {
-        if self.config.mode == Mode::Service && self.unassigned_since.is_some_and(|since| since != self.began) {
-            self.unassigned_since = Some(Instant::now());
+        if self.waits_for_brokers() {
+            self.unassigned_since = self.unassigned_since.map(|_| Instant::now());
         }
+    }
+
+    /// A service that was in its group before waits for brokers that are away, however long. When it does not trust them any
+    /// more, a new process may: librdkafka reads the authority's certificate once.
+    fn waits_for_brokers(&self) -> bool {
+        self.config.mode == Mode::Service && self.has_joined && !self.untrusted
     }
 
     /// What it means that there are no partitions for us, now that it is known whether the group has answered.
@@ -87,6 +99,7 @@ impl<W: Worker> Loop<W> {
             return None;
         }
         if joined {
+            self.has_joined = true;
             self.unassigned_since = Some(now);
             return self.no_share();
         }

@@ -89,11 +89,12 @@ impl Copier {
             self.finish(records);
         }
         if self.bytes.capacity() == 0 {
-            self.bytes.reserve(PIECE.max(length));
+            self.bytes.reserve(PIECE);
         }
         let begin = self.bytes.len();
         let has_headers = sys::headers(message, |name, value| put_header(&mut self.bytes, name, value));
         let key = self.bytes.len();
+        self.bytes.reserve_exact(length);
         self.bytes.extend_from_slice(message.key().unwrap_or_default());
         let value = self.bytes.len();
         self.bytes.extend_from_slice(message.payload().unwrap_or_default());

@@ -19,8 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How a batch claims to be compressed. What is in it is not.
 #[derive(Debug, Clone, Copy)]
 pub enum Codec {
-    Unknown,
-    DamagedGzip,
+    None = 0,
+    DamagedGzip = 1,
+    Unknown = 5,
 }
 
 /// Writes an event with the time of another clock.
@@ -36,9 +37,49 @@ pub async fn write_at(mock: &Mock, asset: &str, millis: i64) {
     mock.sent.lock().unwrap().push(place);
 }
 
-/// Writes a batch that cannot be unpacked, by a request made by hand; its offset. The first broker must lead.
+/// Writes a batch that cannot be unpacked; its offset. The first broker must lead.
 pub fn write_packed(mock: &Mock, partition: i32, codec: Codec) -> i64 {
-    let batch = batch(codec);
+    write(mock, partition, &batch(codec, b"nobody can unpack this"))
+}
+
+/// Writes an event with one more header, whose name is these bytes. The first broker must lead.
+pub fn write_with_header(mock: &Mock, partition: i32, asset: &str, name: &[u8]) {
+    let event = event(asset);
+    let own = event.headers();
+    let mut headers: Vec<(&[u8], &[u8])> = own.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+    headers.insert(0, (name, b"odd"));
+    let mut record = vec![0, 0, 0]; // attributes, and time and offset from the batch's
+    let field = |record: &mut Vec<u8>, bytes: &[u8]| {
+        record.extend(varint(bytes.len()));
+        record.extend(bytes);
+    };
+    field(&mut record, event.key().as_bytes());
+    field(&mut record, &event.value);
+    record.extend(varint(headers.len()));
+    for (name, value) in headers {
+        field(&mut record, name);
+        field(&mut record, value);
+    }
+    let mut records = varint(record.len());
+    records.extend(record);
+    let offset = write(mock, partition, &batch(Codec::None, &records));
+    let place = (event.envelope.id, asset.to_owned(), partition, offset);
+    mock.sent.lock().unwrap().push(place);
+}
+
+/// A length as Kafka's records have it: zigzag, seven bits a byte, the lowest first.
+fn varint(length: usize) -> Vec<u8> {
+    let (mut rest, mut bytes) = (length << 1, Vec::new());
+    while rest > 0x7f {
+        bytes.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    bytes.push(rest as u8);
+    bytes
+}
+
+/// Writes a batch by a request made by hand; its offset.
+fn write(mock: &Mock, partition: i32, batch: &[u8]) -> i64 {
     let mut request = Vec::new();
     // Produce in its third version, with a number to recognise the answer by, of nobody.
     request.extend([0i16, 3].map(i16::to_be_bytes).as_flattened());
@@ -68,21 +109,17 @@ pub fn write_packed(mock: &Mock, partition: i32, codec: Codec) -> i64 {
 }
 
 /// One message, as Kafka's message format 2 has it.
-fn batch(codec: Codec) -> Vec<u8> {
-    let codec: i16 = match codec {
-        Codec::Unknown => 5,
-        Codec::DamagedGzip => 1,
-    };
+fn batch(codec: Codec, records: &[u8]) -> Vec<u8> {
     let mut after_length = Vec::new();
     after_length.extend((-1i32).to_be_bytes()); // the leader's epoch
     after_length.push(2); // the format
     after_length.extend(0i32.to_be_bytes()); // the checksum, which clients do not look at
-    after_length.extend(codec.to_be_bytes());
+    after_length.extend((codec as i16).to_be_bytes());
     after_length.extend(0i32.to_be_bytes()); // the last offset, from the first
     after_length.extend([0i64, 0, -1].map(i64::to_be_bytes).as_flattened()); // times and producer
     after_length.extend((-1i16).to_be_bytes());
     after_length.extend([-1i32, 1].map(i32::to_be_bytes).as_flattened()); // sequence, messages
-    after_length.extend(b"nobody can unpack this");
+    after_length.extend(records);
     let mut batch = 0i64.to_be_bytes().to_vec();
     batch.extend((after_length.len() as i32).to_be_bytes());
     batch.extend(after_length);

@@ -329,6 +329,6 @@ async fn a_backlog_far_beyond_what_is_held_costs_no_more_memory_than_the_bound()
     assert!(worker.end(Duration::from_secs(40)).await.success());
     let mib = peak / (1024 * 1024);
     eprintln!("{mib} MiB at most, with {} MiB waiting", BACKLOG * 4096 / (1024 * 1024));
-    // Held are 3 MiB; librdkafka's own queue is 4 MiB; the rest is a debug build and its allocator.
+    // Held are 2 MiB; librdkafka's own queue is 4 MiB; the rest is a debug build and its allocator.
     assert!(mib < 96, "{mib} MiB");
 }

@@ -39,7 +39,7 @@ const IDLE: Duration = Duration::from_millis(500);
 /// How often it looks whether fetching may go on.
 const PAUSED: Duration = Duration::from_millis(10);
 /// Bytes of messages held before the thread takes no more; it goes on at half.
-const HELD_BYTES: usize = 3 * 1024 * 1024;
+const HELD_BYTES: usize = 2 * 1024 * 1024;
 /// A bound that is met for longer than this is met by pausing. Pausing throws away what librdkafka has fetched ahead,
 /// so a handler that is only a little slower than the broker is waited for.
 const HOLD_OFF: Duration = Duration::from_millis(200);

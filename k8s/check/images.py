@@ -90,10 +90,11 @@ def agree(i):
     channel = re.search(r'channel = "([^"]+)"', i.toolchain)[1]
     if i.argument("RUST_VERSION") != channel:
         yield f"Rust {i.argument('RUST_VERSION')}, and {channel} in rust-toolchain.toml"
-    for ours, theirs in (("GO_VERSION", "MONGO_TOOLS_GO_VERSION"), ("MONGO_TOOLS_COMMIT", "MONGO_TOOLS_COMMIT")):
-        wanted = re.search(rf"^{theirs}=(.+)$", i.versions, re.M)[1]
-        if i.argument(ours) != wanted:
-            yield f"{ours} is {i.argument(ours)}, and {wanted} in scripts/versions.env"
+    go, tools = (re.search(rf"^MONGO_TOOLS_{name}=(.+)$", i.versions, re.M)[1] for name in ("GO_VERSION", "VERSION"))
+    if number(i.argument("GO_VERSION")) < number(go):
+        yield f"GO_VERSION is {i.argument('GO_VERSION')}, and {go} at least in scripts/versions.env"
+    if i.argument("MONGO_TOOLS_VERSION") != tools:
+        yield f"MONGO_TOOLS_VERSION is {i.argument('MONGO_TOOLS_VERSION')}, and {tools} in scripts/versions.env"
     run = {re.search(r"/([a-z]+)[:@]", c["image"])[1] for p in i.production.pods() for c in p.containers if "/" in c["image"]}
     built = {s.removeprefix("base-") for s in stages(i) if s.startswith("base-")}
     copied = set(get_programs(i))
@@ -101,6 +102,10 @@ def agree(i):
         yield f"{name} runs, and is not built"
     for name in built ^ copied:
         yield f"{name} is a stage or a program, not both"
+
+
+def number(version):
+    return [int(part) for part in version.split(".")]
 
 
 def get_programs(i):
@@ -129,6 +134,8 @@ def bites():
         ("a secret as an argument", careful, swap("ARG REVISION=unknown", "ARG KAFKA_SASL_PASSWORD=x")),
         ("keys in the build's context", careful, swap("**/.stack/\n", "", "ignore")),
         ("another Rust than the project's", agree, swap("RUST_VERSION=1.95.0", "RUST_VERSION=1.94.0")),
+        ("a Go that is too old for MongoDB's tools", agree, swap("ARG GO_VERSION=1.26.8", "ARG GO_VERSION=1.24.13")),
+        ("other tools than the scripts'", agree, swap("ARG MONGO_TOOLS_VERSION=v0", "ARG MONGO_TOOLS_VERSION=v1")),
         ("a worker that is not built", agree, swap("FROM scratch AS base-valuation\n", "")),
     ]
 

@@ -4,7 +4,7 @@
 
 MONGO_TOOLS=(mongodump mongorestore)
 
-mongo_tools_key() { printf 'mongo-tools-%s' "$MONGO_TOOLS_COMMIT"; }
+mongo_tools_key() { printf 'mongo-tools-%s' "$MONGO_TOOLS_VERSION"; }
 
 # Prints the folder of the tools when they are there; fails when they are not.
 mongo_tools_dir() {
@@ -27,15 +27,15 @@ mongo_tools_go() {
   version_at_least "${version#go}" "$MONGO_TOOLS_GO_VERSION" && printf '%s' "${version#go}"
 }
 
-# Every tool of the module is a package called main: each gets a folder of its own, then its real name.
+# Built where the module lies, with the dependencies that it locks.
 mongo_tools_fill() {
-  local name
+  local module source name
+  module=$(go mod download -json "github.com/mongodb/mongo-tools@$MONGO_TOOLS_VERSION") || { printf '%s\n' "$module" >&2; return 1; }
+  source=$(sed -n 's/^\t"Dir": "\(.*\)",$/\1/p' <<<"$module")
   for name in "${MONGO_TOOLS[@]}"; do
-    GOBIN=$1/.bin CGO_ENABLED=0 go install -trimpath -ldflags=-s "github.com/mongodb/mongo-tools/$name/main@$MONGO_TOOLS_COMMIT" || return
-    mv "$1/.bin/main" "$1/$name" || return
+    CGO_ENABLED=0 go build -C "$source" -trimpath -ldflags="-s -X main.VersionStr=$MONGO_TOOLS_VERSION" -o "$1/$name" "./$name/main" || return
     "$1/$name" --version || return
   done
-  rmdir "$1/.bin"
 }
 
 # Builds them unless they are there already; the first time takes a minute or two.

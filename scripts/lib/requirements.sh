@@ -22,7 +22,7 @@ curl|any|readiness probes, examples|curl ca-certificates|
 jq|1.6|JSON in the scripts|jq|
 ss|any|names who holds a taken port|iproute2|
 flock|any|keeps two starts apart|util-linux|
-mongodump|optional|backups; with Go 1.26.5 or newer it is built when it is needed|||install the MongoDB Database Tools (https://www.mongodb.com/try/download/database-tools) or Go (https://go.dev/dl)
+mongodump|optional|backups; with Go 1.25.11 or newer it is built when it is needed|||install the MongoDB Database Tools (https://www.mongodb.com/try/download/database-tools) or Go (https://go.dev/dl)
 shellcheck|any|scripts/check|shellcheck|
 promtool|2.40|scripts/check: the rules of monitoring and their tests|prometheus|
 amtool|any|scripts/check: where alerts go|prometheus-alertmanager|

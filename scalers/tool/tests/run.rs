@@ -142,10 +142,8 @@ async fn logs_that_somebody_takes_away_stop_nothing() {
     let mut b = Bench::new().await;
     b.corner.set("IDLE_EXIT_MS", "600000");
     let dir = own_files(&mut b);
-    let pods = dir.path().join("k8s/base/workers");
-    std::fs::create_dir_all(&pods).unwrap();
     let pod = "kind: ScaledJob\nmetadata: { name: ingestion }\nspec: { jobTargetRef: { backoffLimit: 0 } }\n";
-    std::fs::write(pods.join("ingestion.yaml"), pod).unwrap();
+    std::fs::write(dir.path().join("k8s/base/workers/ingestion.yaml"), pod).unwrap();
     let file = b.scalers.join("ingestion.yaml");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace("minReplicaCount: 0", "minReplicaCount: 1")).unwrap();
@@ -186,6 +184,7 @@ fn own_files(b: &mut Bench) -> tempfile::TempDir {
     let scalers = dir.path().join("scalers");
     std::fs::create_dir(&scalers).unwrap();
     std::fs::copy(common::scalers_dir().join("ingestion.yaml"), scalers.join("ingestion.yaml")).unwrap();
+    std::fs::create_dir_all(dir.path().join("k8s/base/workers")).unwrap();
     b.scalers = scalers;
     dir
 }
@@ -232,10 +231,8 @@ async fn a_job_that_outruns_its_pod_s_deadline_is_told_to_end() {
     let mut b = Bench::new().await;
     b.corner.set("IDLE_EXIT_MS", "600000");
     let dir = own_files(&mut b);
-    let pods = dir.path().join("k8s/base/workers");
-    std::fs::create_dir_all(&pods).unwrap();
     let pod = "kind: ScaledJob\nmetadata: { name: ingestion }\nspec:\n  jobTargetRef:\n    activeDeadlineSeconds: 2\n    template: { spec: { terminationGracePeriodSeconds: 20 } }\n";
-    std::fs::write(pods.join("ingestion.yaml"), pod).unwrap();
+    std::fs::write(dir.path().join("k8s/base/workers/ingestion.yaml"), pod).unwrap();
     b.send(1).await;
     let running = b.run(&["--worker", "ingestion"]);
     let started = running.next("started");
@@ -280,10 +277,8 @@ async fn an_edit_of_the_pod_counts_for_new_jobs_and_spares_the_running_ones() {
     b.send(1).await;
     let running = b.run(&["--worker", "ingestion"]);
     let old = running.next("started");
-    let pods = dir.path().join("k8s/base/workers");
-    std::fs::create_dir_all(&pods).unwrap();
     let pod = "kind: ScaledJob\nmetadata: { name: ingestion }\nspec: { jobTargetRef: { activeDeadlineSeconds: 1 } }\n";
-    std::fs::write(pods.join("ingestion.yaml"), pod).unwrap();
+    std::fs::write(dir.path().join("k8s/base/workers/ingestion.yaml"), pod).unwrap();
     running.next("reloaded");
     let file = b.scalers.join("ingestion.yaml");
     let text = std::fs::read_to_string(&file).unwrap();

@@ -216,15 +216,11 @@ async fn a_message_of_a_batch_that_is_not_done_holds_the_commit_and_not_its_neig
     let from_it_on = sent.iter().filter(|(_, _, p, offset)| *p == partition && *offset >= held).count() as i64;
     assert!(from_it_on > 1, "nothing is behind it");
     // The other partitions commit all they have, and this one up to it.
-    let mut lag = mock.lag().await;
-    for _ in 0..200 {
-        if lag.values().sum::<i64>() == from_it_on {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        lag = mock.lag().await;
-    }
-    assert_eq!((lag[&partition], lag.values().sum::<i64>()), (from_it_on, from_it_on));
+    testkit::until("all but what waits behind it is committed", Duration::from_secs(20), async || {
+        let lag = mock.lag().await;
+        (lag[&partition], lag.values().sum::<i64>()) == (from_it_on, from_it_on)
+    })
+    .await;
     free.store(true, Ordering::Relaxed);
     mock.settled(Duration::from_secs(20)).await;
     assert_kept(&seen);

@@ -89,11 +89,10 @@ async fn a_service_that_the_new_protocol_throws_out_comes_back_or_ends_for_anoth
     for n in 0..20 {
         mock.write(&format!("b{}", n % 3)).await;
     }
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while member.runs() && !(mock.nothing_is_missing() && mock.lag().await.values().all(|l| *l == 0)) {
-        assert!(Instant::now() < deadline, "it neither comes back nor ends");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    testkit::until("it comes back or ends", Duration::from_secs(30), async || {
+        !member.runs() || mock.nothing_is_missing() && mock.lag().await.values().all(|l| *l == 0)
+    })
+    .await;
     let next = if member.runs() {
         member
     } else {

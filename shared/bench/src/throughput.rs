@@ -60,7 +60,7 @@ fn run_ours(corner: &mut Corner) -> anyhow::Result<Ended> {
     corner.stand(&topic, Stand::Beginning)?;
     let mut vars = corner.vars(GroupProtocol::Classic);
     vars.push(("IDLE_EXIT_MS", "0".to_owned()));
-    let ended = child::run(&["worker"], &vars)?;
+    let ended = child::run(&["worker", "--messages", &MESSAGES.to_string()], &vars)?;
     anyhow::ensure!(ended.said.messages == MESSAGES as u64, "{} messages came", ended.said.messages);
     Ok(ended)
 }

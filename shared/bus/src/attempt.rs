@@ -36,6 +36,13 @@ const TELLINGS: u32 = 2;
 /// What the loop holds of a message.
 pub(crate) struct Held {
     pub record: Record,
+    /// Most messages have none.
+    trouble: Option<Box<Trouble>>,
+}
+
+/// What went wrong with a message so far.
+#[derive(Default)]
+struct Trouble {
     /// Attempts that failed; those that found something unavailable are not among them.
     failures: u32,
     first_failure: Option<Timestamp>,
@@ -45,12 +52,15 @@ pub(crate) struct Held {
 
 impl Held {
     pub fn new(record: Record) -> Self {
-        Self {
-            record,
-            failures: 0,
-            first_failure: None,
-            counted: false,
-        }
+        Self { record, trouble: None }
+    }
+
+    fn trouble(&mut self) -> &mut Trouble {
+        self.trouble.get_or_insert_default()
+    }
+
+    fn failures(&self) -> u32 {
+        self.trouble.as_ref().map_or(0, |trouble| trouble.failures)
     }
 }
 
@@ -172,20 +182,23 @@ impl<W: Worker> Attempts<W> {
         for (ticket, item, reason) in unreadable {
             finished.push(rarely(self.settle(ticket, item, None, Attempted::Undecodable(reason), ctx)).await);
         }
-        let together = match messages.as_slice() {
+        let (together, alone) = match messages.as_slice() {
             [] => return finished,
-            [(.., only)] => only.clone(),
-            _ => batch_subject(ctx.partition, messages.len()),
+            [(.., only)] => (only.clone(), true),
+            _ => (batch_subject(ctx.partition, messages.len()), false),
         };
         let first = messages.first().map_or(0, |(_, item, ..)| item.offset);
-        let outcomes = about(together, self.handle(&events, first, hand, ctx)).await;
-        for ((ticket, item, mut span, subject), (event, outcome)) in messages.into_iter().zip(events.iter().zip(outcomes)) {
-            if let Some(kind) = outcome.error_type() {
-                span.failed(kind);
+        let handled_and_settled = async {
+            let outcomes = self.handle(&events, first, hand, ctx).await;
+            for ((ticket, item, mut span, subject), (event, outcome)) in messages.into_iter().zip(events.iter().zip(outcomes)) {
+                if let Some(kind) = outcome.error_type() {
+                    span.failed(kind);
+                }
+                let settled = self.settle(ticket, item, Some(event), outcome, ctx);
+                finished.push(if alone { settled.await } else { about(subject, settled).await });
             }
-            let settled = self.settle(ticket, item, Some(event), outcome, ctx);
-            finished.push(about(subject, settled).await);
-        }
+        };
+        about(together, handled_and_settled).await;
         finished
     }
 
@@ -267,7 +280,7 @@ impl<W: Worker> Attempts<W> {
             true => rarely(self.publish_what_follows(outcome)).await,
             false => outcome,
         };
-        match decide(outcome, item.attempts, item.record.failures, &self.retry, rand::random) {
+        match decide(outcome, item.attempts, item.record.failures(), &self.retry, rand::random) {
             Fate::Done { emit, rejected } => self.done(ticket, item.offset, emit.0.len(), rejected),
             Fate::Retry {
                 after,
@@ -279,8 +292,9 @@ impl<W: Worker> Attempts<W> {
                 unavailable: false,
                 error,
             } => {
-                item.record.failures += 1;
-                item.record.first_failure.get_or_insert_with(|| self.clock.now());
+                let trouble = item.record.trouble();
+                trouble.failures += 1;
+                trouble.first_failure.get_or_insert_with(|| self.clock.now());
                 self.again(ticket, item, after, Counted::Retried, &error)
             }
             Fate::Bury(burial) => rarely(self.bury(ticket, item, event, burial, ctx)).await,

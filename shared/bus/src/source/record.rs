@@ -40,6 +40,7 @@ impl Weights {
 }
 
 /// Where a message lies in its [`Piece`], and what is known of it besides.
+#[derive(Clone, Copy)]
 struct Part {
     partition: i32,
     offset: i64,
@@ -54,6 +55,8 @@ struct Part {
 /// Memory that several messages share. It counts against the bound until the last of them is let go.
 struct Piece {
     bytes: Vec<u8>,
+    /// Where each of them lies in it: a message is moved often, and should be small.
+    parts: Vec<Part>,
     weights: Arc<Weights>,
 }
 
@@ -84,7 +87,8 @@ impl Copier {
     /// Copies a message, and says how many bytes that are; it and its neighbours are moved to `records` once they fill
     /// a piece.
     pub fn add(&mut self, message: &BorrowedMessage<'_>, records: &mut Vec<Record>) -> usize {
-        let length = message.key_len() + message.payload_len();
+        let (key, value) = (message.key(), message.payload());
+        let length = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
         if self.bytes.len() + length > PIECE {
             self.finish(records);
         }
@@ -93,18 +97,18 @@ impl Copier {
         }
         let begin = self.bytes.len();
         let has_headers = sys::headers(message, |name, value| put_header(&mut self.bytes, name, value));
-        let key = self.bytes.len();
+        let key_at = self.bytes.len();
         self.bytes.reserve_exact(length);
-        self.bytes.extend_from_slice(message.key().unwrap_or_default());
-        let value = self.bytes.len();
-        self.bytes.extend_from_slice(message.payload().unwrap_or_default());
+        self.bytes.extend_from_slice(key.unwrap_or_default());
+        let value_at = self.bytes.len();
+        self.bytes.extend_from_slice(value.unwrap_or_default());
         self.parts.push(Part {
             partition: message.partition(),
             offset: message.offset(),
             timestamp: message.timestamp(),
-            at: [begin, key, value, self.bytes.len()],
-            has_key: message.key().is_some(),
-            has_value: message.payload().is_some(),
+            at: [begin, key_at, value_at, self.bytes.len()],
+            has_key: key.is_some(),
+            has_value: value.is_some(),
             has_headers,
         });
         let added = self.bytes.len() - begin;
@@ -124,14 +128,19 @@ impl Copier {
         if bytes.len() < bytes.capacity() / 2 {
             bytes.shrink_to_fit();
         }
-        self.weights.messages.fetch_add(self.parts.len(), Ordering::Relaxed);
+        // The next piece is likely to be like this one.
+        let next = Vec::with_capacity(self.parts.len());
+        let parts = std::mem::replace(&mut self.parts, next);
+        self.weights.messages.fetch_add(parts.len(), Ordering::Relaxed);
         self.weights.bytes.fetch_add(bytes.len(), Ordering::Relaxed);
+        let messages = parts.len();
         let piece = Arc::new(Piece {
             bytes,
+            parts,
             weights: self.weights.clone(),
         });
-        records.extend(self.parts.drain(..).map(|part| Record {
-            part,
+        records.extend((0..messages).map(|nth| Record {
+            nth,
             piece: piece.clone(),
         }));
     }
@@ -139,8 +148,9 @@ impl Copier {
 
 /// A message that is held.
 pub(crate) struct Record {
-    part: Part,
     piece: Arc<Piece>,
+    /// Which of the piece's messages it is.
+    nth: usize,
 }
 
 impl Record {
@@ -155,47 +165,56 @@ impl Record {
     /// Moves it to memory of its own, unless most of what it keeps is its own: one that has to wait for others must not
     /// keep neighbours that are done.
     pub fn part_from_neighbours(&mut self) {
-        let [begin, .., end] = self.part.at;
+        let at = self.part().at;
+        let [begin, .., end] = at;
         let Some(own) = self.piece.bytes.get(begin..end) else { return };
         if own.len() >= self.piece.bytes.len() / 2 {
             return;
         }
+        let part = Part {
+            at: at.map(|at| at - begin),
+            ..*self.part()
+        };
         let piece = Piece {
             bytes: own.to_vec(),
+            parts: vec![part],
             weights: self.piece.weights.clone(),
         };
         piece.weights.bytes.fetch_add(piece.bytes.len(), Ordering::Relaxed);
-        self.part.at = self.part.at.map(|at| at - begin);
-        self.piece = Arc::new(piece);
+        (self.piece, self.nth) = (Arc::new(piece), 0);
+    }
+
+    fn part(&self) -> &Part {
+        &self.piece.parts[self.nth]
     }
 
     pub fn partition(&self) -> i32 {
-        self.part.partition
+        self.part().partition
     }
 
     pub fn offset(&self) -> i64 {
-        self.part.offset
+        self.part().offset
     }
 
     pub fn timestamp(&self) -> KafkaTimestamp {
-        self.part.timestamp
+        self.part().timestamp
     }
 
     pub fn key(&self) -> Option<&[u8]> {
-        self.lies(1).filter(|_| self.part.has_key)
+        self.lies(1).filter(|_| self.part().has_key)
     }
 
     pub fn value(&self) -> Option<&[u8]> {
-        self.lies(2).filter(|_| self.part.has_value)
+        self.lies(2).filter(|_| self.part().has_value)
     }
 
     /// The headers in their order, or `None` when the message has none at all.
     pub fn headers(&self) -> Option<RecordHeaders<'_>> {
-        self.lies(0).filter(|_| self.part.has_headers).map(RecordHeaders)
+        self.lies(0).filter(|_| self.part().has_headers).map(RecordHeaders)
     }
 
     fn lies(&self, n: usize) -> Option<&[u8]> {
-        self.piece.bytes.get(*self.part.at.get(n)?..*self.part.at.get(n + 1)?)
+        self.piece.bytes.get(*self.part().at.get(n)?..*self.part().at.get(n + 1)?)
     }
 }
 

@@ -26,7 +26,7 @@ pub fn measure() -> anyhow::Result<Vec<Figure>> {
     for _ in 0..RUNS {
         let topic = corner.topic.clone();
         corner.stand(&topic, Stand::Beginning)?;
-        let mut vars = corner.vars(GroupProtocol::Classic);
+        let mut vars = corner.vars(GroupProtocol::Consumer);
         vars.push(("MAX_IN_FLIGHT", CONCURRENCY.to_string()));
         vars.push(("IDLE_EXIT_MS", "0".to_owned()));
         let said = child::run(&["worker", "--wait"], &vars)?.said;

@@ -58,7 +58,7 @@ pub fn measure() -> anyhow::Result<Vec<Figure>> {
 fn run_ours(corner: &mut Corner) -> anyhow::Result<Ended> {
     let topic = corner.topic.clone();
     corner.stand(&topic, Stand::Beginning)?;
-    let mut vars = corner.vars(GroupProtocol::Classic);
+    let mut vars = corner.vars(GroupProtocol::Consumer);
     vars.push(("IDLE_EXIT_MS", "0".to_owned()));
     let ended = child::run(&["worker", "--messages", &MESSAGES.to_string()], &vars)?;
     anyhow::ensure!(ended.said.messages == MESSAGES as u64, "{} messages came", ended.said.messages);
@@ -68,7 +68,7 @@ fn run_ours(corner: &mut Corner) -> anyhow::Result<Ended> {
 fn run_bare(corner: &mut Corner) -> anyhow::Result<Ended> {
     let group = corner.kafka.name(bare::GROUP);
     corner.stand(&group, Stand::Beginning)?;
-    let vars = corner.vars(GroupProtocol::Classic);
+    let vars = corner.vars(GroupProtocol::Consumer);
     child::run(&["bare", "--messages", &MESSAGES.to_string()], &vars)
 }
 
@@ -76,7 +76,7 @@ fn run_bare(corner: &mut Corner) -> anyhow::Result<Ended> {
 fn slow_handler(corner: &mut Corner) -> anyhow::Result<f64> {
     let topic = corner.topic.clone();
     corner.stand(&topic, Stand::Beginning)?;
-    let mut vars = corner.vars(GroupProtocol::Classic);
+    let mut vars = corner.vars(GroupProtocol::Consumer);
     vars.push(("MAX_RUN_SECONDS", "5".to_owned()));
     let ended = child::run(&["worker", "--wait-us", "20000"], &vars)?;
     anyhow::ensure!(ended.said.messages < MESSAGES as u64, "the backlog was worked off");

@@ -62,6 +62,14 @@ impl Held {
     fn failures(&self) -> u32 {
         self.trouble.as_ref().map_or(0, |trouble| trouble.failures)
     }
+
+    fn first_failure(&self) -> Option<Timestamp> {
+        self.trouble.as_ref()?.first_failure
+    }
+
+    fn is_counted(&self) -> bool {
+        self.trouble.as_ref().is_some_and(|trouble| trouble.counted)
+    }
 }
 
 /// What became of a message.

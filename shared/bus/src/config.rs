@@ -63,9 +63,9 @@ impl FromStr for SecurityProtocol {
 /// How members of a group agree on partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupProtocol {
-    /// Cooperative rebalancing, which every broker has.
+    /// Cooperative rebalancing, which brokers before 4.0 have only.
     Classic,
-    /// KIP-848, brokers from 4.0 on.
+    /// KIP-848, which changes shares one member at a time: the better one where jobs come and go.
     Consumer,
 }
 
@@ -107,7 +107,7 @@ impl KafkaConfig {
         let raw: RawKafka = env.raw();
         let brokers = r.required("KAFKA_BROKERS", raw.kafka_brokers);
         let protocol = r.with_default("KAFKA_SECURITY_PROTOCOL", raw.kafka_security_protocol, "sasl_ssl");
-        let group_protocol = r.with_default("KAFKA_GROUP_PROTOCOL", raw.kafka_group_protocol, "classic");
+        let group_protocol = r.with_default("KAFKA_GROUP_PROTOCOL", raw.kafka_group_protocol, "consumer");
         let topic_prefix = r.with_default("KAFKA_TOPIC_PREFIX", raw.kafka_topic_prefix, "");
         let security = match protocol {
             Some(SecurityProtocol::Plaintext) => Some(Security::Plaintext),

@@ -5,6 +5,7 @@
 //! neighbours. Every assignment of a partition has an epoch, and what finishes under an old one is ignored.
 
 mod careful;
+mod ring;
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
@@ -12,6 +13,7 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Instant;
 
+use ring::Ring;
 use smallvec::SmallVec;
 
 use crate::meters::Behind;
@@ -302,7 +304,7 @@ impl<R> Core<R> {
     pub fn behind(&mut self, now: Instant) -> Behind {
         let mut behind = Behind::default();
         for p in self.partitions.values_mut().filter(|p| !p.ring.is_empty()) {
-            let first = p.ring.first;
+            let first = p.ring.first();
             let (_, since) = *p.head.insert(p.head.filter(|(seq, _)| *seq == first).unwrap_or((first, now)));
             behind.messages += p.ring.len() as u64;
             behind.oldest = Some(behind.oldest.map_or(since, |oldest| oldest.min(since)));
@@ -361,44 +363,6 @@ impl Hasher for LaneHasher {
         for byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
         }
-    }
-}
-
-/// The offsets of a partition that are not committed yet, in the order of their arrival. Gaps, as compaction and
-/// transactions leave them, cost nothing.
-#[derive(Default)]
-struct Ring {
-    entries: VecDeque<(i64, bool)>,
-    /// The number of the first entry.
-    first: u64,
-}
-
-impl Ring {
-    /// Remembers an offset; the number is its handle.
-    fn push(&mut self, offset: i64) -> u64 {
-        self.entries.push_back((offset, false));
-        self.first + self.entries.len() as u64 - 1
-    }
-
-    /// Marks an offset as done. When that moves the frontier, the offset of the next message to handle.
-    fn done(&mut self, seq: u64) -> Option<i64> {
-        let index = usize::try_from(seq.checked_sub(self.first)?).ok()?;
-        self.entries.get_mut(index)?.1 = true;
-        let mut frontier = None;
-        while let Some((offset, true)) = self.entries.front() {
-            frontier = Some(offset + 1);
-            self.entries.pop_front();
-            self.first += 1;
-        }
-        frontier
-    }
-
-    fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 }
 

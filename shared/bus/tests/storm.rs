@@ -302,7 +302,11 @@ async fn a_minute_in_which_a_member_joins_and_one_leaves_every_second_loses_noth
     let (ids, events) = tokio::task::spawn_blocking(move || load::event_ids(&kafka, &outcomes))
         .await
         .unwrap();
-    assert_eq!((done.len(), ids.len()), (sent.len(), sent.len()), "of each message one event by its id");
+    assert_eq!(
+        (done.len(), ids.len()),
+        (sent.len(), sent.len()),
+        "of each message one event by its id"
+    );
     eprintln!(
         "{} messages, {} members came and went, shares changed in {restless} of {} seconds: {:.2} % done again, {events} \
          events of {} ids, the rest took {rest:.1?}",

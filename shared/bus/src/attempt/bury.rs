@@ -35,8 +35,7 @@ impl<W: Worker> Attempts<W> {
         why: Burial,
         ctx: &Context,
     ) -> Finished {
-        let counted = item.record.trouble.as_ref().is_some_and(|trouble| trouble.counted);
-        if !counted && !self.breaker.permits(self.clock.now()).await {
+        if !item.record.is_counted() && !self.breaker.permits(self.clock.now()).await {
             return Finished::Refused(ticket);
         }
         item.record.trouble().counted = true;
@@ -98,7 +97,7 @@ impl<W: Worker> Attempts<W> {
             record: &item.record.record,
             burial: why,
             worker: &self.signature,
-            first_failure: item.record.trouble.as_ref().and_then(|trouble| trouble.first_failure).unwrap_or(now),
+            first_failure: item.record.first_failure().unwrap_or(now),
             last_failure: now,
         };
         dead::write(self.producer().await?, &self.kafka, &letter).await?;

@@ -5,9 +5,9 @@ use super::{Batch, Core, Few, Item, Ticket};
 impl<R> Core<R> {
     /// The offsets of a partition that are held and not done.
     pub fn unfinished(&self, partition: i32) -> Vec<i64> {
-        let ring = self.partitions.get(&partition).map(|p| &p.ring.entries);
-        let open = ring.into_iter().flatten().filter(|(_, done)| !done);
-        open.map(|(offset, _)| *offset).collect()
+        self.partitions
+            .get(&partition)
+            .map_or_else(Vec::new, |p| p.ring.unfinished().collect())
     }
 
     /// A message that could be begun and for which this holds: its partition and offset.

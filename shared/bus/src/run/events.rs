@@ -81,8 +81,8 @@ impl<W: Worker> Loop<W> {
 
     /// Tells the handlers of these partitions, and no others, that their work is not wanted here any more.
     fn cancel(&mut self, partitions: &[i32]) {
-        for told in partitions.iter().filter_map(|p| self.told.remove(p)) {
-            told.cancel.cancel();
+        for ctx in partitions.iter().filter_map(|p| self.contexts.remove(p)) {
+            ctx.cancel.cancel();
         }
     }
 

@@ -4,36 +4,31 @@ mod events;
 mod guards;
 mod leave;
 mod poison;
+mod start;
 mod time;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::TryFutureExt as _;
-use runtime::{Exit, Ledger, Process, Pulse};
-use tokio::sync::OnceCell;
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use runtime::{Exit, Process, Pulse};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
-use tracing::{debug, error, info};
-use uuid::Uuid;
+use tracing::info;
 
 use poison::Claimed;
+pub use start::{run, run_with_clock};
 
 use crate::attempt::{Alone, Attempts, Finished, Held, Work};
-use crate::breaker::{Breaker, Trip};
 use crate::circuit::Circuit;
 use crate::core::{Batch, Core};
-use crate::hands::Hands;
-use crate::keeper::{Book, Keeper};
+use crate::keeper::Book;
 use crate::meters::Meters;
 use crate::poison::Watch;
 use crate::source::{FromKafka, Source, ToKafka};
-use crate::{Clock, Context, LoopConfig, Worker};
+use crate::{Context, LoopConfig, Worker};
 
 /// How often what is done is committed.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
@@ -49,158 +44,10 @@ const BOOT: Duration = Duration::from_secs(20);
 const HAND_OVER: Duration = Duration::from_secs(5);
 /// A refused commit is repeated after this.
 const REPEAT: Duration = Duration::from_millis(100);
-/// Messages held per message in flight, before fetching pauses.
-const HELD_PER_FLIGHT: usize = 64;
 /// So many results are taken together.
 const RESULTS: usize = 256;
 /// Batches that share a task, at most; a task each would cost more than a short handler.
 const SHARE: usize = 32;
-
-/// Consumes the worker's topic until there is nothing left (job), or until told to stop.
-///
-/// The group is joined first; `build`, which makes the worker and connects it to its stores, runs meanwhile. A version
-/// that has written too many dead letters, by the ledger, does not join at all.
-///
-/// # Errors
-/// Those of `build`, and what keeps the loop from starting. Everything later is an [`Exit`].
-pub async fn run<W, F>(process: &Process, config: &LoopConfig, ledger: impl Ledger, build: F) -> anyhow::Result<Exit>
-where
-    W: Worker,
-    F: Future<Output = anyhow::Result<W>>,
-{
-    run_with_clock(process, config, ledger, Clock::system(), build).await
-}
-
-/// As [`run`], with a clock of one's own: for tests in other years.
-///
-/// # Errors
-/// As [`run`].
-pub async fn run_with_clock<W, F>(
-    process: &Process,
-    config: &LoopConfig,
-    ledger: impl Ledger,
-    clock: Clock,
-    build: F,
-) -> anyhow::Result<Exit>
-where
-    W: Worker,
-    F: Future<Output = anyhow::Result<W>>,
-{
-    let (events, from_kafka) = mpsc::unbounded_channel();
-    let max_held = config.max_in_flight.saturating_mul(HELD_PER_FLIGHT).max(W::BATCH * 2);
-    let pulse = process.health.pulse("the thread that polls Kafka", watch::STILL);
-    let source = Source::start(config, W::NAME, max_held, events, pulse).map_err(|e| e.context("the Kafka consumer could not be made"))?;
-    debug!("consumer made");
-    let meters = Meters::new(process, &config.kafka.name(W::NAME));
-    let keeper = Keeper::start(Arc::new(ledger), process.tally.clone());
-    meters.held(process, source.held());
-    let breaker = Breaker::new(&keeper, &config.kafka, W::NAME, process.service.version);
-    let join = async {
-        if let Some(trip) = breaker.open().await {
-            return Err(NoStart::Tripped(trip));
-        }
-        source.ask(ToKafka::Join);
-        Ok(())
-    };
-    let started = tokio::select! {
-        started = async { tokio::try_join!(build.map_err(NoStart::NotBuilt), join) } => started.map(|(worker, ())| worker),
-        () = process.stop.cancelled() => Err(NoStart::Stopped),
-    };
-    let worker = match started {
-        Ok(worker) => worker,
-        Err(why) => {
-            // A member that does not say that it goes is waited for by the whole group.
-            leave::at_once(&source, from_kafka).await;
-            return why.exit(&config.kafka.name(W::NAME));
-        }
-    };
-    let attempts = Arc::new(Attempts {
-        worker,
-        kafka: config.kafka.clone(),
-        retry: config.retry,
-        stuck_after: config.stuck_after.unwrap_or(W::STUCK_AFTER),
-        clock,
-        signature: format!("{}@{}", W::NAME, process.service.version),
-        producer: OnceCell::new(),
-        meters: meters.clone(),
-        traces: process.traces.clone(),
-        breaker,
-        hands: Hands::default(),
-    });
-    let (finished, results) = mpsc::unbounded_channel();
-    let (say_claimed, claimed) = mpsc::unbounded_channel();
-    let now = Instant::now();
-    let mut the_loop = Loop {
-        process: process.clone(),
-        config: config.clone(),
-        attempts,
-        source,
-        from_kafka,
-        finished,
-        results,
-        core: Core::new(),
-        hasher: RandomState::new(),
-        meters,
-        tasks: tokio::runtime::Handle::current().metrics().num_workers(),
-        unwanted: CancellationToken::new(),
-        told: BTreeMap::new(),
-        revoking: None,
-        unassigned_since: Some(now),
-        thrown_out: false,
-        commit: Commit::Idle,
-        commit_at: now + COMMIT_EVERY,
-        repeat_at: now,
-        brokers_down: false,
-        has_joined: false,
-        untrusted: false,
-        drained_since: None,
-        began: now,
-        stopping: None,
-        ending: Exit::Drained,
-        circuit: Circuit::new(config.retry),
-        watch: Watch::new(Uuid::now_v7().to_string(), config.max_in_flight),
-        notes: keeper.book(format!("{}/deaths", config.kafka.name(W::NAME))),
-        claims: 0,
-        say_claimed,
-        claimed,
-        first: true,
-        stuck: false,
-        pulse: process.health.pulse("the loop", watch::STILL),
-    };
-    process.health.set_ready(true);
-    // On a thread with the handlers: one that is done wakes the loop, and the loop the next, without a word to the system.
-    let running = tokio::spawn(async move {
-        let exit = the_loop.until_the_end().await;
-        the_loop.leave(exit).await
-    });
-    AbortOnDropHandle::new(running).await?
-}
-
-/// Why the loop was never begun.
-enum NoStart {
-    Stopped,
-    NotBuilt(anyhow::Error),
-    Tripped(Trip),
-}
-
-impl NoStart {
-    fn exit(self, topic: &str) -> anyhow::Result<Exit> {
-        match self {
-            Self::Stopped => Ok(Exit::Drained),
-            Self::NotBuilt(e) => Err(e),
-            Self::Tripped(Trip { version, why }) => {
-                error!(
-                    topic,
-                    version,
-                    why,
-                    "this version has written too many dead letters and does not consume any more: deploy another one, or \
-                     mend what it depends on and run `scripts/redrive TOPIC --reset`"
-                );
-                Ok(Exit::DeadLetterCap)
-            }
-        }
-    }
-}
 
 enum Commit {
     Idle,
@@ -228,10 +75,10 @@ struct Loop<W: Worker> {
     meters: Meters,
     /// Tasks among which what begins together is divided.
     tasks: usize,
-    /// Cancelled when no work in flight is wanted any more; each partition of ours has a child of it in `told`.
+    /// Cancelled when no work in flight is wanted any more; each partition of ours has a child of it in `contexts`.
     unwanted: CancellationToken,
     /// What the handlers of each partition of ours are told.
-    told: BTreeMap<i32, Arc<Context>>,
+    contexts: BTreeMap<i32, Arc<Context>>,
     revoking: Option<Revoking>,
     /// Since when the group has given us nothing, not even an empty share; `None` once it has.
     unassigned_since: Option<Instant>,
@@ -351,14 +198,14 @@ impl<W: Worker> Loop<W> {
 
     fn work(&mut self, batch: Batch<Held>, alone: Option<Alone>) -> Work {
         let partition = batch.partition;
-        let told = self.told.entry(partition).or_insert_with(|| {
+        let ctx = self.contexts.entry(partition).or_insert_with(|| {
             Arc::new(Context {
                 cancel: self.unwanted.child_token(),
                 ..Context::new(W::NAME, self.attempts.clock.clone(), partition)
             })
         });
         Work {
-            ctx: told.clone(),
+            ctx: ctx.clone(),
             batch,
             alone: alone.map(Box::new),
         }

@@ -139,10 +139,7 @@ impl Copier {
             parts,
             weights: self.weights.clone(),
         });
-        records.extend((0..messages).map(|nth| Record {
-            nth,
-            piece: piece.clone(),
-        }));
+        records.extend((0..messages).map(|nth| Record { nth, piece: piece.clone() }));
     }
 }
 

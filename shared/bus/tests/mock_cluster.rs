@@ -89,16 +89,8 @@ async fn a_service_that_the_new_protocol_throws_out_comes_back_or_ends_for_anoth
     for n in 0..20 {
         mock.write(&format!("b{}", n % 3)).await;
     }
-    testkit::until("it comes back or ends", Duration::from_secs(30), async || {
-        !member.runs() || mock.nothing_is_missing() && mock.lag().await.values().all(|l| *l == 0)
-    })
-    .await;
-    let next = if member.runs() {
-        member
-    } else {
-        assert_eq!(member.ended().await, Exit::Unavailable);
-        Member::start(&mock, 4, slowly(30))
-    };
+    let another = || Member::start(&mock, 4, slowly(30));
+    let next = member.or_another(&mock, Duration::from_secs(30), another).await;
     mock.settled(SOON).await;
     assert_eq!(next.stop().await, Exit::Drained);
 }

@@ -21,6 +21,7 @@ use runtime::Exit;
 use testkit::MockError::{self, *};
 use testkit::{BROKERS, MockKafka, Request};
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 /// Cases of each protocol; the two run side by side.
 const CASES: usize = 28;
@@ -170,7 +171,7 @@ async fn strike(cluster: Arc<MockKafka>, topic: String, faults: Vec<(u64, Fault)
 }
 
 /// Reads what the group has committed and checks that all of it had its effect, over and over.
-fn watch(mock: Arc<Mock>, over: tokio_util::sync::CancellationToken) -> tokio::task::JoinHandle<()> {
+fn watch(mock: Arc<Mock>, over: CancellationToken) -> tokio::task::JoinHandle<()> {
     tokio::task::spawn_blocking(move || {
         let consumer: BaseConsumer = mock.kafka.client("watch").set("group.id", &mock.topic).create().unwrap();
         let mut asked = TopicPartitionList::new();
@@ -205,13 +206,15 @@ async fn run(mock: Arc<Mock>, case: &Case) -> usize {
     for n in 0..case.messages / 2 {
         mock.write(&format!("k{}", n % keys)).await;
     }
-    let over = tokio_util::sync::CancellationToken::new();
-    let watching = watch(mock.clone(), over.clone());
-    let first = Member::start(&mock, case.in_flight, script(case.latency));
+    // Cancelled by a case that fails, too: the test would wait for the thread that watches.
+    let over = CancellationToken::new().drop_guard();
+    let watching = watch(mock.clone(), over.token().clone());
+    let start = || Member::start(&mock, case.in_flight, script(case.latency));
+    let first = start();
     let second = async {
         let Some((comes, stays)) = case.second else { return };
         sleep(Duration::from_millis(comes)).await;
-        let member = Member::start(&mock, case.in_flight, script(case.latency));
+        let member = start();
         sleep(Duration::from_millis(stays)).await;
         let exit = member.stop().await;
         // Its last commit may have been refused: then it says so, and the other does the work again.
@@ -225,8 +228,9 @@ async fn run(mock: Arc<Mock>, case: &Case) -> usize {
     };
     tokio::join!(strike(mock.cluster.clone(), mock.topic.clone(), case.faults.clone()), second, rest);
     mock.cluster.heal();
+    let first = first.or_another(&mock, QUIET, start).await;
     mock.settled(QUIET).await;
-    over.cancel();
+    drop(over);
     watching.await.unwrap();
     assert!(first.runs(), "the first member has ended by itself");
     assert_eq!(first.stop().await, Exit::Drained);

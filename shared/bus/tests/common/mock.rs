@@ -87,6 +87,10 @@ impl Mock {
         }
     }
 
+    async fn is_settled(&self) -> bool {
+        self.nothing_is_missing() && self.lag().await.values().all(|l| *l == 0)
+    }
+
     /// The effects of a key are in the order in which its messages were written, the first time each happens.
     pub fn assert_order(&self) {
         let place: BTreeMap<Uuid, usize> = self.sent.lock().unwrap().iter().enumerate().map(|(n, (id, ..))| (*id, n)).collect();
@@ -158,6 +162,22 @@ impl Member {
     /// Waits until it ends by itself.
     pub async fn ended(self) -> Exit {
         self.running.await.unwrap()
+    }
+
+    /// Waits until all is done, or until the member has ended because its group does not take it back: then another follows
+    /// it, as Kubernetes has it.
+    pub async fn or_another(self, mock: &Mock, at_most: Duration, another: impl FnOnce() -> Self) -> Self {
+        let deadline = Instant::now() + at_most;
+        while self.runs() && !mock.is_settled().await {
+            assert!(Instant::now() < deadline, "it neither does all within {at_most:?} nor ends");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        if self.runs() {
+            return self;
+        }
+        assert_eq!(self.ended().await, Exit::Unavailable);
+        eprintln!("a member was thrown out and has ended, another follows");
+        another()
     }
 }
 

@@ -46,29 +46,24 @@ pub struct Bench {
     args: Args,
 }
 
-/// The value as it is, copied, as the loop that this is compared with copies it.
-pub struct Bytes(Vec<u8>);
+/// How long the message wants to be waited for: so many microseconds as its value begins with. The loop has copied the value
+/// once by then, as the one that this is compared with does.
+pub struct Wait(Duration);
 
-impl Payload for Bytes {
+impl Payload for Wait {
     fn decode(_: &str, value: &[u8]) -> Result<Self, DecodeError> {
-        Ok(Self(value.to_vec()))
-    }
-}
-
-impl Bytes {
-    /// How long the message wants to be waited for.
-    fn wait(&self) -> Duration {
-        let text = self.0.split(|b| !b.is_ascii_digit()).next().unwrap_or_default();
-        let micros = text.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0'));
-        Duration::from_micros(micros)
+        let digits = value.iter().take_while(|byte| byte.is_ascii_digit());
+        Ok(Self(Duration::from_micros(
+            digits.fold(0, |n, digit| n * 10 + u64::from(digit - b'0')),
+        )))
     }
 }
 
 impl Worker for Bench {
     const NAME: &'static str = "bench";
-    type Payload = Bytes;
+    type Payload = Wait;
 
-    async fn handle(&self, event: &Event<Bytes>, _: &Context) -> Result<Emit, Failure> {
+    async fn handle(&self, event: &Event<Wait>, _: &Context) -> Result<Emit, Failure> {
         let before = self.stamps.messages.fetch_add(1, Ordering::Relaxed);
         if before == 0 {
             self.stamps.first_ns.store(now_ns(), Ordering::Relaxed);
@@ -80,7 +75,7 @@ impl Worker for Bench {
             }
         }
         if self.args.wait {
-            tokio::time::sleep(event.payload.wait()).await;
+            tokio::time::sleep(event.payload.0).await;
         } else if self.args.wait_us > 0 {
             tokio::time::sleep(Duration::from_micros(self.args.wait_us)).await;
         }
@@ -90,7 +85,7 @@ impl Worker for Bench {
         Ok(Emit::none())
     }
 
-    async fn buried(&self, _: &Event<Bytes>, _: &Burial, _: &Context) -> Result<Emit, Failure> {
+    async fn buried(&self, _: &Event<Wait>, _: &Burial, _: &Context) -> Result<Emit, Failure> {
         Ok(Emit::none())
     }
 }

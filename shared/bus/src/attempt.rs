@@ -6,6 +6,7 @@ mod rows;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,11 @@ use messages::{Envelope, Event, Payload, TraceParent};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
 use runtime::Change;
-use runtime::telemetry::{Span, Subject, Traces, about};
+use runtime::telemetry::{Describe, Fields, Span, Subject, Traces};
+use smol_str::SmolStr;
 use tokio::sync::OnceCell;
 use tracing::{debug, info, warn};
+use uuid::Uuid;
 
 use crate::breaker::Breaker;
 use crate::core::{Batch, Few, Item, Ticket};
@@ -107,6 +110,8 @@ pub(crate) struct Attempts<W> {
     pub traces: Traces,
     pub breaker: Breaker,
     pub hands: Hands,
+    /// Tasks that have batches which they have not begun.
+    pub beginning: AtomicUsize,
 }
 
 /// A batch on its way to the handler.
@@ -129,7 +134,7 @@ pub(crate) struct Alone {
 /// What a batch is to its handler.
 struct Opened<P> {
     /// The messages that can be read, with what is told of each.
-    messages: Few<(Ticket, Item<Held>, Span, Subject)>,
+    messages: Few<(Ticket, Item<Held>, Span)>,
     /// Their events, in the same order.
     events: Few<Event<P>>,
     /// The others, and what is wrong with them.
@@ -138,7 +143,7 @@ struct Opened<P> {
 
 impl<W: Worker> Attempts<W> {
     /// Handles a batch and publishes what it leads to.
-    async fn run(&self, Work { batch, ctx, alone }: Work, hand: &Hand<'_>) -> Few<Finished> {
+    async fn run(&self, Work { batch, ctx, alone }: Work, hand: &Hand<'_>, subject: &Subject<About>) -> Few<Finished> {
         let mut deaths = 0;
         if let Some(alone) = alone {
             deaths = alone.deaths;
@@ -151,9 +156,10 @@ impl<W: Worker> Attempts<W> {
         });
         let ctx = again.as_ref().unwrap_or(&ctx);
         if deaths >= DEATHS {
+            subject.is(None);
             return rarely(self.give_up(batch, deaths, ctx)).await;
         }
-        self.attempt(self.open(batch), hand, ctx).await
+        self.attempt(self.open(batch), hand, subject, ctx).await
     }
 
     /// Reads a batch's events.
@@ -167,7 +173,7 @@ impl<W: Worker> Attempts<W> {
                     if let Some(place) = span.place().and_then(TraceParent::at) {
                         event.envelope.trace = place;
                     }
-                    messages.push((ticket, item, span, subject(&event.envelope)));
+                    messages.push((ticket, item, span));
                     events.push(event);
                 }
                 Err(reason) => unreadable.push((ticket, item, reason)),
@@ -180,7 +186,7 @@ impl<W: Worker> Attempts<W> {
         }
     }
 
-    async fn attempt(&self, opened: Opened<W::Payload>, hand: &Hand<'_>, ctx: &Context) -> Few<Finished> {
+    async fn attempt(&self, opened: Opened<W::Payload>, hand: &Hand<'_>, subject: &Subject<About>, ctx: &Context) -> Few<Finished> {
         let Opened {
             messages,
             events,
@@ -188,25 +194,28 @@ impl<W: Worker> Attempts<W> {
         } = opened;
         let mut finished = Few::new();
         for (ticket, item, reason) in unreadable {
+            subject.is(None);
             finished.push(rarely(self.settle(ticket, item, None, Attempted::Undecodable(reason), ctx)).await);
         }
-        let (together, alone) = match messages.as_slice() {
-            [] => return finished,
-            [(.., only)] => (only.clone(), true),
-            _ => (batch_subject(ctx.partition, messages.len()), false),
-        };
-        let first = messages.first().map_or(0, |(_, item, ..)| item.offset);
-        let handled_and_settled = async {
-            let outcomes = self.handle(&events, first, hand, ctx).await;
-            for ((ticket, item, mut span, subject), (event, outcome)) in messages.into_iter().zip(events.iter().zip(outcomes)) {
-                if let Some(kind) = outcome.error_type() {
-                    span.failed(kind);
-                }
-                let settled = self.settle(ticket, item, Some(event), outcome, ctx);
-                finished.push(if alone { settled.await } else { about(subject, settled).await });
+        let Some((_, first, _)) = messages.first() else { return finished };
+        let alone = messages.len() == 1;
+        subject.is(Some(match events.as_slice() {
+            [only] => About::event(&only.envelope),
+            _ => About::Batch {
+                partition: ctx.partition,
+                messages: messages.len(),
+            },
+        }));
+        let outcomes = self.handle(&events, first.offset, hand, ctx).await;
+        for ((ticket, item, mut span), (event, outcome)) in messages.into_iter().zip(events.iter().zip(outcomes)) {
+            if !alone {
+                subject.is(Some(About::event(&event.envelope)));
             }
-        };
-        about(together, handled_and_settled).await;
+            if let Some(kind) = outcome.error_type() {
+                span.failed(kind);
+            }
+            finished.push(self.settle(ticket, item, Some(event), outcome, ctx).await);
+        }
         finished
     }
 
@@ -235,7 +244,7 @@ impl<W: Worker> Attempts<W> {
                 KeyValue::new("messaging.consumer.group.name", topic.clone()),
                 KeyValue::new("messaging.kafka.offset", record.offset()),
                 KeyValue::new("messaging.message.id", envelope.id.to_string()),
-                KeyValue::new("cloudevents.event_type", envelope.event_type.clone()),
+                KeyValue::new("cloudevents.event_type", envelope.event_type.to_string()),
                 KeyValue::new("libertum.attempt", i64::from(item.attempts)),
             ];
             (format!("process {topic}"), attributes)
@@ -371,20 +380,33 @@ pub(crate) fn decode<P: Payload>(record: &Record) -> Result<Event<P>, String> {
     Ok(Event { envelope, payload })
 }
 
-/// What is logged of a message besides what happened.
-fn subject(envelope: &Envelope) -> Subject {
-    let (trace, id, kind) = (envelope.trace, envelope.id, envelope.event_type.clone());
-    Arc::new(move || {
-        vec![
-            ("trace_id", trace.trace_id()),
-            ("event.id", id.to_string()),
-            ("event.type", kind.clone()),
-        ]
-    })
+/// What is logged besides what happened.
+enum About {
+    Event { trace: TraceParent, id: Uuid, kind: SmolStr },
+    Batch { partition: i32, messages: usize },
 }
 
-fn batch_subject(partition: i32, messages: usize) -> Subject {
-    Arc::new(move || vec![("partition", partition.to_string()), ("batch.messages", messages.to_string())])
+impl About {
+    fn event(envelope: &Envelope) -> Self {
+        Self::Event {
+            trace: envelope.trace,
+            id: envelope.id,
+            kind: envelope.event_type.clone(),
+        }
+    }
+}
+
+impl Describe for About {
+    fn fields(&self) -> Fields {
+        match self {
+            Self::Event { trace, id, kind } => vec![
+                ("trace_id", trace.trace_id()),
+                ("event.id", id.to_string()),
+                ("event.type", kind.to_string()),
+            ],
+            Self::Batch { partition, messages } => vec![("partition", partition.to_string()), ("batch.messages", messages.to_string())],
+        }
+    }
 }
 
 fn panic_text(what: &str, panic: &(dyn std::any::Any + Send)) -> String {

@@ -220,14 +220,23 @@ impl<R> Core<R> {
 
     /// A message is done: its effect is durable and its events are acknowledged.
     pub fn done(&mut self, ticket: Ticket) {
-        let Some(p) = self.current(ticket) else { return };
+        let Some(p) = self.partitions.get_mut(&ticket.partition).filter(|p| p.epoch == ticket.epoch) else {
+            return;
+        };
         p.in_flight -= 1;
         if let Some(frontier) = p.ring.done(ticket.seq) {
             p.frontier = Some(frontier);
             p.step_over_the_gap_at_the_end();
         }
         self.in_flight -= 1;
-        self.free_lane(ticket);
+        // Its key is free for the next.
+        let Entry::Occupied(mut lane) = p.lanes.entry(ticket.lane) else {
+            return;
+        };
+        match lane.get_mut().pop_front() {
+            Some(next) => Self::make_ready(&mut self.turn, ticket.partition, &mut p.ready, ticket.lane, next),
+            None => drop(lane.remove()),
+        }
     }
 
     /// A message will be tried again at `at`. Its key waits until then.
@@ -323,19 +332,6 @@ impl<R> Core<R> {
 
     fn current(&mut self, ticket: Ticket) -> Option<&mut Partition<R>> {
         self.partitions.get_mut(&ticket.partition).filter(|p| p.epoch == ticket.epoch)
-    }
-
-    fn free_lane(&mut self, ticket: Ticket) {
-        let Some(p) = self.partitions.get_mut(&ticket.partition) else {
-            return;
-        };
-        let Entry::Occupied(mut lane) = p.lanes.entry(ticket.lane) else {
-            return;
-        };
-        match lane.get_mut().pop_front() {
-            Some(next) => Self::make_ready(&mut self.turn, ticket.partition, &mut p.ready, ticket.lane, next),
-            None => drop(lane.remove()),
-        }
     }
 
     fn make_ready(turn: &mut VecDeque<i32>, partition: i32, ready: &mut VecDeque<(u64, Item<R>)>, lane: u64, item: Item<R>) {

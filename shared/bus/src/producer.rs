@@ -191,7 +191,7 @@ impl Producer {
                 KeyValue::new("messaging.operation.name", "send"),
                 KeyValue::new("messaging.destination.name", topic.to_owned()),
                 KeyValue::new("messaging.message.id", event.envelope.id.to_string()),
-                KeyValue::new("cloudevents.event_type", event.envelope.event_type.clone()),
+                KeyValue::new("cloudevents.event_type", event.envelope.event_type.to_string()),
             ];
             (format!("send {topic}"), attributes)
         })

@@ -75,7 +75,7 @@ impl Together {
     fn look(&self, events: &[Event<IngestionPayload>], ctx: &Context) -> Flight<'_> {
         let mut broken = self.seen.broken.lock().unwrap();
         let mut flying = self.seen.flying.lock().unwrap();
-        let keys: Vec<String> = events.iter().map(|e| e.envelope.partition_key.clone()).collect();
+        let keys: Vec<String> = events.iter().map(|e| e.envelope.partition_key.to_string()).collect();
         for key in &keys {
             if !flying.insert(key.clone()) {
                 broken.push(format!("{key} twice at a time"));

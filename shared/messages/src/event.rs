@@ -2,10 +2,11 @@
 //! the value is the payload as JSON (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md>).
 
 use std::fmt;
-use std::str::FromStr;
 
 use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimeParser;
 use serde::{Serialize, de::DeserializeOwned};
+use smol_str::{SmolStr, ToSmolStr as _};
 use uuid::Uuid;
 
 use crate::{AssetKey, BackupRequested, Tenant, TraceParent, caused_id, new_id};
@@ -29,13 +30,13 @@ pub mod header {
 pub struct Envelope {
     pub id: Uuid,
     /// Who produced it: `/libertum/<worker>`.
-    pub source: String,
-    pub event_type: String,
-    pub subject: String,
+    pub source: SmolStr,
+    pub event_type: SmolStr,
+    pub subject: SmolStr,
     pub time: Timestamp,
     pub tenant: Tenant,
     /// The Kafka key, by which events are kept in order: `tenant/asset id`, or the cluster's name for backups.
-    pub partition_key: String,
+    pub partition_key: SmolStr,
     /// What led to the event; where there is tracing, the span of whoever handles or sends it.
     pub trace: TraceParent,
 }
@@ -115,35 +116,42 @@ impl Envelope {
             }
         }
         let [version, id, source, event_type, subject, time, tenant, partition_key, trace] = found;
-        let version = text(header::SPEC_VERSION, version)?;
-        if version != "1.0" {
+        let version = bytes(header::SPEC_VERSION, version)?;
+        if version != b"1.0" {
             return Err(EnvelopeError::Malformed {
                 name: header::SPEC_VERSION,
-                reason: format!("{version} is not 1.0"),
+                reason: format!("{} is not 1.0", String::from_utf8_lossy(version)),
             });
         }
         Ok(Self {
-            id: parsed(header::ID, id)?,
-            source: text(header::SOURCE, source)?.to_owned(),
-            event_type: text(header::TYPE, event_type)?.to_owned(),
-            subject: text(header::SUBJECT, subject)?.to_owned(),
-            time: parsed(header::TIME, time)?,
-            tenant: parsed(header::TENANT, tenant)?,
-            partition_key: text(header::PARTITION_KEY, partition_key)?.to_owned(),
+            id: Uuid::try_parse_ascii(bytes(header::ID, id)?).map_err(|e| malformed(header::ID, &e))?,
+            source: text(header::SOURCE, source)?.into(),
+            event_type: text(header::TYPE, event_type)?.into(),
+            subject: text(header::SUBJECT, subject)?.into(),
+            time: TIME
+                .parse_timestamp(bytes(header::TIME, time)?)
+                .map_err(|e| malformed(header::TIME, &e))?,
+            tenant: text(header::TENANT, tenant)?.parse().map_err(|e| malformed(header::TENANT, &e))?,
+            partition_key: text(header::PARTITION_KEY, partition_key)?.into(),
             // The standard: a missing or malformed traceparent starts a new trace.
-            trace: parsed(header::TRACE_PARENT, trace).unwrap_or_else(|_| TraceParent::root()),
+            trace: trace
+                .flatten()
+                .and_then(|text| text.try_into().ok())
+                .unwrap_or_else(TraceParent::root),
         })
     }
 }
 
-/// A header's value, `None` inside for a null one, as text.
-fn text<'h>(name: &'static str, found: Option<Option<&'h [u8]>>) -> Result<&'h str, EnvelopeError> {
-    let value = found.flatten().ok_or(EnvelopeError::Missing(name))?;
-    std::str::from_utf8(value).map_err(|e| malformed(name, &e))
+/// As [`Timestamp`]'s own parser is.
+static TIME: DateTimeParser = DateTimeParser::new();
+
+/// A header's value, which may not be null.
+fn bytes<'h>(name: &'static str, found: Option<Option<&'h [u8]>>) -> Result<&'h [u8], EnvelopeError> {
+    found.flatten().ok_or(EnvelopeError::Missing(name))
 }
 
-fn parsed<T: FromStr<Err: fmt::Display>>(name: &'static str, found: Option<Option<&[u8]>>) -> Result<T, EnvelopeError> {
-    text(name, found)?.parse().map_err(|e: T::Err| malformed(name, &e))
+fn text<'h>(name: &'static str, found: Option<Option<&'h [u8]>>) -> Result<&'h str, EnvelopeError> {
+    std::str::from_utf8(bytes(name, found)?).map_err(|e| malformed(name, &e))
 }
 
 fn malformed(name: &'static str, why: &dyn fmt::Display) -> EnvelopeError {
@@ -175,12 +183,12 @@ impl Outgoing {
     ) -> Self {
         let envelope = Envelope {
             id,
-            source: source.to_owned(),
-            event_type: M::TYPE.to_owned(),
-            subject,
+            source: source.into(),
+            event_type: SmolStr::new_static(M::TYPE),
+            subject: subject.into(),
             time,
             tenant: asset.tenant.clone(),
-            partition_key: asset.to_string(),
+            partition_key: asset.to_smolstr(),
             trace,
         };
         Self {
@@ -195,12 +203,12 @@ impl Outgoing {
     pub fn backup(source: &str, time: Timestamp, trace: TraceParent, request: &BackupRequested) -> Self {
         let envelope = Envelope {
             id: request.event_id(),
-            source: source.to_owned(),
-            event_type: BackupRequested::TYPE.to_owned(),
-            subject: request.subject(),
+            source: source.into(),
+            event_type: SmolStr::new_static(BackupRequested::TYPE),
+            subject: request.subject().into(),
             time,
             tenant: Tenant::platform(),
-            partition_key: request.cluster.to_string(),
+            partition_key: request.cluster.to_smolstr(),
             trace,
         };
         Self {
@@ -214,12 +222,12 @@ impl Outgoing {
     pub fn redrive<M: Message>(topic: &str, time: Timestamp, message: &M) -> Self {
         let envelope = Envelope {
             id: new_id(),
-            source: "/libertum/redrive".to_owned(),
-            event_type: M::TYPE.to_owned(),
-            subject: format!("redrives/{topic}"),
+            source: SmolStr::new_static("/libertum/redrive"),
+            event_type: SmolStr::new_static(M::TYPE),
+            subject: format!("redrives/{topic}").into(),
             time,
             tenant: Tenant::platform(),
-            partition_key: topic.to_owned(),
+            partition_key: topic.into(),
             trace: TraceParent::root(),
         };
         Self {
@@ -233,9 +241,9 @@ impl Outgoing {
     pub fn caused_by<M: Message>(cause: &Envelope, source: &str, subject: String, time: Timestamp, message: &M) -> Self {
         let envelope = Envelope {
             id: caused_id(cause.id, M::TYPE, &subject),
-            source: source.to_owned(),
-            event_type: M::TYPE.to_owned(),
-            subject,
+            source: source.into(),
+            event_type: SmolStr::new_static(M::TYPE),
+            subject: subject.into(),
             time,
             tenant: cause.tenant.clone(),
             partition_key: cause.partition_key.clone(),
@@ -264,12 +272,12 @@ impl Outgoing {
         [
             (header::SPEC_VERSION, "1.0".to_owned()),
             (header::ID, e.id.to_string()),
-            (header::SOURCE, e.source.clone()),
-            (header::TYPE, e.event_type.clone()),
-            (header::SUBJECT, e.subject.clone()),
+            (header::SOURCE, e.source.to_string()),
+            (header::TYPE, e.event_type.to_string()),
+            (header::SUBJECT, e.subject.to_string()),
             (header::TIME, e.time.to_string()),
             (header::TENANT, e.tenant.to_string()),
-            (header::PARTITION_KEY, e.partition_key.clone()),
+            (header::PARTITION_KEY, e.partition_key.to_string()),
             (header::CONTENT_TYPE, "application/json".to_owned()),
             (header::TRACE_PARENT, span.to_string()),
         ]

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 /// Why a name was refused, in words for the person who sent it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,7 +19,7 @@ macro_rules! text_name {
     ($name:ident, $what:literal, $rule:literal, $pattern:literal, $valid:expr) => {
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(#[schemars(regex(pattern = $pattern))] String);
+        pub struct $name(#[schemars(with = "String", regex(pattern = $pattern))] SmolStr);
 
         impl $name {
             /// The name as text.
@@ -32,7 +33,7 @@ macro_rules! text_name {
             fn from_str(text: &str) -> Result<Self, NameError> {
                 let valid: fn(&str) -> bool = $valid;
                 if valid(text) {
-                    Ok(Self(text.to_owned()))
+                    Ok(Self(text.into()))
                 } else {
                     Err(NameError {
                         what: $what,
@@ -51,7 +52,7 @@ macro_rules! text_name {
 
         impl From<$name> for String {
             fn from(name: $name) -> Self {
-                name.0
+                name.0.into()
             }
         }
 
@@ -94,7 +95,7 @@ pub const PLATFORM: &str = "platform";
 impl Tenant {
     /// The reserved tenant [`PLATFORM`].
     pub fn platform() -> Self {
-        Self(PLATFORM.to_owned())
+        Self(SmolStr::new_static(PLATFORM))
     }
 }
 

@@ -53,8 +53,16 @@ impl FromStr for TraceParent {
     type Err = NotATraceParent;
 
     fn from_str(text: &str) -> Result<Self, NotATraceParent> {
+        text.as_bytes().try_into()
+    }
+}
+
+impl TryFrom<&[u8]> for TraceParent {
+    type Error = NotATraceParent;
+
+    fn try_from(text: &[u8]) -> Result<Self, NotATraceParent> {
         // Every message brings one: the places are fixed, so nothing is searched for.
-        let (head, rest) = text.as_bytes().split_first_chunk::<55>().ok_or(NotATraceParent)?;
+        let (head, rest) = text.split_first_chunk::<55>().ok_or(NotATraceParent)?;
         let field = |at: usize, digits: usize| head.get(at..at + digits).and_then(hex).ok_or(NotATraceParent);
         let (version, flags) = (field(0, 2)?, field(53, 2)?);
         let (high, low, span_id) = (field(3, 16)?, field(19, 16)?, field(36, 16)?);

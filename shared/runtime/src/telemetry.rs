@@ -8,7 +8,7 @@ mod traces;
 use std::str::FromStr;
 use std::time::Duration;
 
-pub use about::{Fields, Subject, about};
+pub use about::{Describe, Fields, Subject};
 use opentelemetry::metrics::{Meter, MeterProvider as _};
 use opentelemetry_otlp::MetricExporter;
 use opentelemetry_sdk::Resource;

@@ -66,12 +66,12 @@ impl World {
     fn envelope(&self, event_type: &str, subject: String, time: &str) -> Envelope {
         Envelope {
             id: new_id(),
-            source: "/libertum/intake".to_owned(),
-            event_type: event_type.to_owned(),
-            subject,
+            source: "/libertum/intake".into(),
+            event_type: event_type.into(),
+            subject: subject.into(),
             time: time.parse().unwrap(),
             tenant: self.asset.tenant.clone(),
-            partition_key: self.asset.to_string(),
+            partition_key: self.asset.to_string().into(),
             trace: TraceParent::root(),
         }
     }
@@ -166,7 +166,7 @@ fn outcome(event: &Outgoing) -> Outcome {
 /// All of an event but the span, which is new each time.
 fn identity(event: &Outgoing) -> (Uuid, String, Timestamp, String, Vec<u8>) {
     let e = &event.envelope;
-    (e.id, e.subject.clone(), e.time, e.trace.trace_id(), event.value.clone())
+    (e.id, e.subject.to_string(), e.time, e.trace.trace_id(), event.value.clone())
 }
 
 fn rejected(result: Result<Emit, Failure>) -> (String, String, Outgoing) {

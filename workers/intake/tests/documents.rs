@@ -59,7 +59,7 @@ async fn ten_mebibytes_stream_into_blob_and_one_event_comes_out() {
         (format!("{}/a-1", house.tenant()).as_str(), id.clone())
     );
     assert_eq!(
-        (envelope.event_type.as_str(), envelope.subject),
+        (envelope.event_type.as_str(), envelope.subject.to_string()),
         (DocumentSubmitted::TYPE, format!("documents/{id}"))
     );
     assert_eq!(

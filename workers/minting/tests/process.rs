@@ -50,7 +50,7 @@ async fn produce(bench: &Bench, events: &[Event<MintingPayload>]) {
     for event in events {
         let MintingPayload::Requested(request) = &event.payload;
         let asset = AssetKey::new(event.envelope.tenant.clone(), request.asset_id.clone());
-        let (id, subject) = (event.envelope.id, event.envelope.subject.clone());
+        let (id, subject) = (event.envelope.id, event.envelope.subject.to_string());
         let out = Outgoing::first(id, "/test", subject, &asset, Timestamp::now(), TraceParent::root(), request);
         producer.send(&out).await.unwrap();
     }

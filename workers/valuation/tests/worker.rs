@@ -87,12 +87,12 @@ impl Bench {
         Event {
             envelope: Envelope {
                 id: new_id(),
-                source: "/libertum/ingestion".to_owned(),
-                event_type: ValuationRequested::TYPE.to_owned(),
-                subject: "assets/madrid-12".to_owned(),
+                source: "/libertum/ingestion".into(),
+                event_type: ValuationRequested::TYPE.into(),
+                subject: "assets/madrid-12".into(),
                 time: Timestamp::UNIX_EPOCH,
                 tenant: self.asset.tenant.clone(),
-                partition_key: self.asset.to_string(),
+                partition_key: self.asset.to_string().into(),
                 trace: TraceParent::root(),
             },
             payload: ValuationPayload::Requested(request),
@@ -172,7 +172,7 @@ fn mint(emit: &Emit) -> Option<MintRequested> {
 fn essence(emit: &Emit) -> Vec<(uuid::Uuid, String, Vec<u8>)> {
     emit.0
         .iter()
-        .map(|e| (e.envelope.id, e.envelope.event_type.clone(), e.value.clone()))
+        .map(|e| (e.envelope.id, e.envelope.event_type.to_string(), e.value.clone()))
         .collect()
 }
 

@@ -1,14 +1,17 @@
 //! Batches that begin together: one after the other as long as no handler waits for anything, side by side from then on.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use runtime::telemetry::Subject;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Attempts, Finished, Work};
 use crate::Worker;
+use crate::core::Few;
 
 /// What a task has before it, and behind it.
 struct Desk(Mutex<Papers>);
@@ -27,16 +30,15 @@ impl Desk {
         }))
     }
 
-    fn next(&self) -> Option<Work> {
-        self.papers().coming.next()
+    /// The next to begin, in exchange for what has become of the one before.
+    fn next(&self, finished: impl IntoIterator<Item = Finished>) -> Option<Work> {
+        let mut papers = self.papers();
+        papers.finished.extend(finished);
+        papers.coming.next()
     }
 
     fn is_begun(&self) -> bool {
         self.papers().coming.as_slice().is_empty()
-    }
-
-    fn finish(&self, finished: impl IntoIterator<Item = Finished>) {
-        self.papers().finished.extend(finished);
     }
 
     fn take_finished(&self) -> Vec<Finished> {
@@ -67,6 +69,7 @@ impl<W: Worker> Attempts<W> {
                 waiting.push(row);
             }
         }
+        self.beginning.fetch_sub(1, Ordering::Relaxed);
         tell();
         let mut ended = waiting.ready_chunks(together);
         while !ended.get_ref().is_empty() {
@@ -78,15 +81,18 @@ impl<W: Worker> Attempts<W> {
 
     /// Handles what nobody has begun yet. While a handler waits here, another row goes on with the next.
     async fn one_by_one(&self, desk: &Desk) {
-        let hand = self.hands.hand();
-        while let Some(work) = desk.next() {
-            if work.ctx.cancel.is_cancelled() {
-                desk.finish(work.batch.items.into_iter().map(|(ticket, _)| Finished::Leave(ticket)));
-                continue;
+        let (hand, subject) = (self.hands.hand(), Subject::default());
+        let row = async {
+            let mut finished = Few::new();
+            while let Some(work) = desk.next(finished) {
+                finished = if work.ctx.cancel.is_cancelled() {
+                    work.batch.items.into_iter().map(|(ticket, _)| Finished::Leave(ticket)).collect()
+                } else {
+                    self.run(work, &hand, &subject).await
+                };
             }
-            let finished = self.run(work, &hand).await;
-            desk.finish(finished);
-        }
+        };
+        subject.of(row).await;
     }
 }
 

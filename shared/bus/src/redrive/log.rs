@@ -12,6 +12,7 @@ use runtime::Exit;
 
 use crate::KafkaConfig;
 use crate::source::Record;
+use crate::sys::Message;
 
 /// How long one question to the brokers may take.
 const CALL: Duration = Duration::from_secs(10);
@@ -151,7 +152,7 @@ impl Log {
     fn poll(&mut self) -> anyhow::Result<Option<Record>> {
         match self.consumer.poll(POLL) {
             None => Ok(None),
-            Some(Ok(message)) => Ok(Record::alone(&message)),
+            Some(Ok(message)) => Ok(Record::alone(Message::of(&message))),
             // Retention, or a transaction's marker, may have taken the last offset before the end.
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 self.open.remove(&partition);

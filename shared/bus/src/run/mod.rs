@@ -11,6 +11,7 @@ mod watch;
 use std::collections::BTreeMap;
 use std::hash::RandomState;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use runtime::{Exit, Process, Pulse};
@@ -187,12 +188,14 @@ impl<W: Worker> Loop<W> {
             self.meters.cold_start(self.process.started.elapsed());
         }
         self.meters.in_flight(self.core.in_flight());
-        // Batches that begin together share a task, as long as every core gets its share of them.
-        let share = work.len().div_ceil(self.tasks).min(SHARE);
-        while !work.is_empty() {
-            let rest = work.split_off(share.min(work.len()));
-            tokio::spawn(self.attempts.clone().run_all(work, self.finished.clone()));
-            work = rest;
+        // Batches that begin together share a task, as long as no core is left without.
+        let idle = self.tasks.saturating_sub(self.attempts.beginning.load(Ordering::Relaxed)).max(1);
+        let share = work.len().div_ceil(idle).min(SHARE);
+        let mut work = work.into_iter();
+        while !work.as_slice().is_empty() {
+            let share = work.by_ref().take(share).collect();
+            self.attempts.beginning.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(self.attempts.clone().run_all(share, self.finished.clone()));
         }
     }
 

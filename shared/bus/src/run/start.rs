@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::hash::RandomState;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use futures::TryFutureExt as _;
@@ -100,6 +101,7 @@ where
         traces: process.traces.clone(),
         breaker,
         hands: Hands::default(),
+        beginning: AtomicUsize::new(0),
     });
     let (finished, results) = mpsc::unbounded_channel();
     let (say_claimed, claimed) = mpsc::unbounded_channel();

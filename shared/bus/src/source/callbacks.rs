@@ -1,8 +1,7 @@
 //! librdkafka's callbacks; they run on the polling thread, inside `poll`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
@@ -14,11 +13,13 @@ use tracing::{debug, info, warn};
 
 use super::outbox::Outbox;
 use super::{FromKafka, REVOKE_COMMIT, REVOKE_WAIT};
-use crate::sys;
+use crate::sys::{self, Queue};
 
 pub(crate) struct Context {
     pub outbox: Arc<Outbox>,
     pub topic: String,
+    /// Where messages go; there before the group is joined.
+    pub messages: OnceLock<Queue>,
     pub closing: AtomicBool,
     pub paused: AtomicBool,
     /// Partitions have come since the thread last looked.
@@ -35,6 +36,14 @@ impl Context {
     /// compacted messages, nor the cached watermark, which may be ahead of what was delivered, will do instead.
     pub(super) fn take_end(&self) -> Option<i64> {
         Some(self.end.swap(NO_END, Ordering::Relaxed)).filter(|end| *end != NO_END)
+    }
+
+    /// Has the messages of these partitions go where they are taken from. They are not fetched yet, or nothing is changed: their
+    /// order is kept.
+    pub(super) fn divert(&self, consumer: &BaseConsumer<Self>, tpl: &TopicPartitionList) {
+        if let Some(messages) = self.messages.get() {
+            partitions(tpl).into_iter().for_each(|p| messages.divert(consumer, &self.topic, p));
+        }
     }
 
     fn revoked(&self, consumer: &BaseConsumer<Self>, taken: Vec<i32>) {
@@ -111,7 +120,8 @@ impl ConsumerContext for Context {
                     warn!(error = %e, "fetching could not be resumed before its partitions were given up");
                 }
             }
-            Rebalance::Revoke(_) | Rebalance::Assign(_) | Rebalance::Error(_) => {}
+            Rebalance::Assign(tpl) => self.divert(consumer, tpl),
+            Rebalance::Revoke(_) | Rebalance::Error(_) => {}
         }
     }
 

@@ -7,12 +7,12 @@ mod record;
 mod tails;
 mod topic;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rdkafka::client::ClientContext as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::mpsc::UnboundedSender;
@@ -24,7 +24,8 @@ use outbox::Outbox;
 pub(crate) use record::{Record, Weights};
 use runtime::Pulse;
 
-use crate::{GroupProtocol, LoopConfig, sys};
+use crate::sys::{self, Message, Queue};
+use crate::{GroupProtocol, LoopConfig};
 
 /// How long the rebalance callback waits for messages in flight of the partitions that are taken away.
 pub(crate) const REVOKE_WAIT: Duration = Duration::from_secs(2);
@@ -116,6 +117,7 @@ impl Source {
         let context = Context {
             outbox: outbox.clone(),
             topic: topic.clone(),
+            messages: OnceLock::new(),
             closing: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             assigned: AtomicBool::new(false),
@@ -125,6 +127,7 @@ impl Source {
         let (commands, inbox) = mpsc::channel();
         let thread = Thread {
             consumer,
+            diverted: Instant::now(),
             topic,
             outbox,
             inbox,
@@ -157,6 +160,8 @@ impl Source {
 
 struct Thread {
     consumer: BaseConsumer<Context>,
+    /// When partitions were last told where their messages go.
+    diverted: Instant,
     topic: String,
     outbox: Arc<Outbox>,
     inbox: mpsc::Receiver<ToKafka>,
@@ -175,16 +180,20 @@ struct Thread {
 impl Thread {
     fn run(mut self) {
         let me = thread::current();
+        if let Some(messages) = Queue::new(&self.consumer, me.clone()) {
+            self.consumer.context().messages.get_or_init(|| messages);
+        }
         self.consumer.set_nonempty_callback(move || me.unpark());
         while self.obey() {
             self.pulse.beat();
+            self.mind_the_assignment();
             self.mind_the_bound();
             if self.full_since.is_some() && !self.paused {
                 thread::park_timeout(HOLD_OFF_STEP);
                 continue;
             }
             self.take_batch();
-            if !sys::has_more(&self.consumer) {
+            if self.messages().is_none_or(Queue::is_empty) && !sys::has_more(&self.consumer) {
                 // Woken by a command, or by librdkafka when there is something again; by time when the loop lets go.
                 thread::park_timeout(if self.full_since.is_some() { PAUSED } else { IDLE });
             }
@@ -225,11 +234,19 @@ impl Thread {
 
     /// Takes what is at hand, as far as it fits one batch.
     fn take_batch(&mut self) {
+        if !self.take_news() && !self.take_messages() {
+            self.tell_the_ends();
+        }
+        self.outbox.send();
+    }
+
+    /// Takes what lies in the consumer's own queue: news, and messages if any were not diverted. `true` when the batch is full.
+    fn take_news(&mut self) -> bool {
         loop {
             match self.consumer.poll(Duration::ZERO) {
                 Some(Ok(message)) => {
-                    if self.outbox.add(&message) {
-                        break;
+                    if self.outbox.add(Message::of(&message)) {
+                        return true;
                     }
                 }
                 Some(Err(e @ KafkaError::PartitionEOF(partition))) => match self.consumer.context().take_end() {
@@ -237,13 +254,36 @@ impl Thread {
                     None => self.say(FromKafka::Error(e)),
                 },
                 Some(Err(e)) => self.say(FromKafka::Error(e)),
+                // A callback has had its turn.
+                None if sys::has_more(&self.consumer) => {}
+                None => return false,
+            }
+        }
+    }
+
+    /// Takes messages. `true` when the batch is full.
+    fn take_messages(&self) -> bool {
+        while let Some(taken) = self.messages().and_then(Queue::take) {
+            let message = taken.message();
+            match message.error() {
                 None => {
-                    self.tell_the_ends();
-                    break;
+                    if self.outbox.add(message) {
+                        return true;
+                    }
+                }
+                Some(RDKafkaErrorCode::PartitionEOF) => self.say(FromKafka::EndOfPartition {
+                    partition: message.partition(),
+                    end: message.offset(),
+                }),
+                Some(code) => {
+                    let error = KafkaError::MessageConsumption(code);
+                    let reason = String::from_utf8_lossy(message.value().unwrap_or_default());
+                    self.consumer.context().error(error.clone(), &reason);
+                    self.say(FromKafka::Error(error));
                 }
             }
         }
-        self.outbox.send();
+        false
     }
 
     /// Says at once, where it is known, that a partition's last message was its last.
@@ -257,12 +297,29 @@ impl Thread {
         self.outbox.say(event);
     }
 
-    /// Stops taking messages when the loop holds too much: at first by not asking librdkafka, whose own queue then
-    /// fills up and is bounded, and when that lasts by pausing, because callbacks want their turn.
-    fn mind_the_bound(&mut self) {
+    fn messages(&self) -> Option<&Queue> {
+        self.consumer.context().messages.get()
+    }
+
+    /// Sees to partitions that have come: they are not fetched while fetching is paused. librdkafka stops one that goes when it
+    /// gets round to it, which may be after it has come back and was diverted; lest it stand still then, all are diverted
+    /// again every now and then.
+    fn mind_the_assignment(&mut self) {
         if self.consumer.context().assigned.swap(false, Ordering::Relaxed) && self.paused {
             self.pause();
         }
+        if self.diverted.elapsed() > IDLE {
+            self.diverted = Instant::now();
+            match self.consumer.assignment() {
+                Ok(ours) => self.consumer.context().divert(&self.consumer, &ours),
+                Err(e) => warn!(error = %e, "librdkafka does not say which partitions are ours"),
+            }
+        }
+    }
+
+    /// Stops taking messages when the loop holds too much: at first by not asking librdkafka, whose own queue then
+    /// fills up and is bounded, and when that lasts by pausing, because callbacks want their turn.
+    fn mind_the_bound(&mut self) {
         if self.stopped {
             self.full_since = None;
             return;

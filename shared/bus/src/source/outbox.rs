@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rdkafka::message::{BorrowedMessage, Message as _};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::FromKafka;
 use super::record::{Copier, Record, Weights};
 use super::tails::Tails;
+use crate::sys::Message;
 
 /// So many messages go to the loop together: a wake-up costs as much as handling some of them.
 const MESSAGES: usize = 128;
@@ -46,7 +46,7 @@ impl Outbox {
     }
 
     /// Adds a message to those that go next; `true` when it is time for them to.
-    pub fn add(&self, message: &BorrowedMessage<'_>) -> bool {
+    pub fn add(&self, message: Message<'_>) -> bool {
         let mut batch = self.batch();
         let Batch { copier, records, .. } = &mut *batch;
         batch.bytes += copier.add(message, records);

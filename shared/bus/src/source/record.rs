@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use rdkafka::message::{BorrowedMessage, Message as _, Timestamp as KafkaTimestamp};
+use rdkafka::message::Timestamp as KafkaTimestamp;
 
 use crate::sys;
 
 /// Messages share memory until about so many bytes are full.
 const PIECE: usize = 8 * 1024;
-/// Stands for the length of a header's value that is null.
-const NULL: u32 = u32::MAX;
 
 /// How much the loop holds, so that the thread can stop fetching without asking.
 #[derive(Default)]
@@ -49,7 +47,6 @@ struct Part {
     at: [usize; 4],
     has_key: bool,
     has_value: bool,
-    has_headers: bool,
 }
 
 /// Memory that several messages share. It counts against the bound until the last of them is let go.
@@ -86,9 +83,9 @@ impl Copier {
 
     /// Copies a message, and says how many bytes that are; it and its neighbours are moved to `records` once they fill
     /// a piece.
-    pub fn add(&mut self, message: &BorrowedMessage<'_>, records: &mut Vec<Record>) -> usize {
-        let (key, value) = (message.key(), message.payload());
-        let length = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
+    pub fn add(&mut self, message: sys::Message<'_>, records: &mut Vec<Record>) -> usize {
+        let (headers, key, value) = (message.headers(), message.key(), message.value());
+        let length = headers.len() + key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
         if self.bytes.len() + length > PIECE {
             self.finish(records);
         }
@@ -96,9 +93,9 @@ impl Copier {
             self.bytes.reserve(PIECE);
         }
         let begin = self.bytes.len();
-        let has_headers = sys::headers(message, |name, value| put_header(&mut self.bytes, name, value));
-        let key_at = self.bytes.len();
         self.bytes.reserve_exact(length);
+        self.bytes.extend_from_slice(headers);
+        let key_at = self.bytes.len();
         self.bytes.extend_from_slice(key.unwrap_or_default());
         let value_at = self.bytes.len();
         self.bytes.extend_from_slice(value.unwrap_or_default());
@@ -109,7 +106,6 @@ impl Copier {
             at: [begin, key_at, value_at, self.bytes.len()],
             has_key: key.is_some(),
             has_value: value.is_some(),
-            has_headers,
         });
         let added = self.bytes.len() - begin;
         // The next one is likely to be as large.
@@ -152,7 +148,7 @@ pub(crate) struct Record {
 
 impl Record {
     /// Copies a message that no bound of the loop counts.
-    pub fn alone(message: &BorrowedMessage<'_>) -> Option<Self> {
+    pub fn alone(message: sys::Message<'_>) -> Option<Self> {
         let (mut copier, mut records) = (Copier::new(Arc::default()), Vec::new());
         copier.add(message, &mut records);
         copier.finish(&mut records);
@@ -207,7 +203,7 @@ impl Record {
 
     /// The headers in their order, or `None` when the message has none at all.
     pub fn headers(&self) -> Option<RecordHeaders<'_>> {
-        self.lies(0).filter(|_| self.part().has_headers).map(RecordHeaders)
+        self.lies(0).and_then(RecordHeaders::new)
     }
 
     fn lies(&self, n: usize) -> Option<&[u8]> {
@@ -221,31 +217,93 @@ impl Drop for Record {
     }
 }
 
-/// Headers as they lie in a [`Record`]: two lengths, the name, the value.
+/// Headers as a broker sends them: how many they are, and of each its name's length, its name, its value's length and its
+/// value (<https://kafka.apache.org/documentation/#recordheader>). What does not keep to that ends them.
 #[derive(Clone, Copy)]
-pub(crate) struct RecordHeaders<'r>(&'r [u8]);
+pub(crate) struct RecordHeaders<'r> {
+    left: i64,
+    rest: &'r [u8],
+}
+
+impl<'r> RecordHeaders<'r> {
+    fn new(mut rest: &'r [u8]) -> Option<Self> {
+        let left = varint(&mut rest).filter(|headers| *headers > 0)?;
+        Some(Self { left, rest })
+    }
+}
 
 impl<'r> Iterator for RecordHeaders<'r> {
     type Item = (&'r [u8], Option<&'r [u8]>);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let (name_length, rest) = self.0.split_first_chunk::<4>()?;
-        let (value_length, rest) = rest.split_first_chunk::<4>()?;
-        let value_length = u32::from_le_bytes(*value_length);
-        let (name, rest) = rest.split_at_checked(u32::from_le_bytes(*name_length) as usize)?;
-        let length = if value_length == NULL { 0 } else { value_length as usize };
-        let (value, rest) = rest.split_at_checked(length)?;
-        self.0 = rest;
-        Some((name, (value_length != NULL).then_some(value)))
+        self.left = self.left.checked_sub(1).filter(|left| *left >= 0)?;
+        let name = taken(&mut self.rest)??;
+        let value = taken(&mut self.rest)?;
+        Some((name, value))
     }
 }
 
-/// Kafka's lengths are 32 bits wide, so that these conversions keep them.
-fn put_header(bytes: &mut Vec<u8>, name: &[u8], value: Option<&[u8]>) {
-    bytes.extend_from_slice(&(name.len() as u32).to_le_bytes());
-    bytes.extend_from_slice(&value.map_or(NULL, |v| v.len() as u32).to_le_bytes());
-    bytes.extend_from_slice(name);
-    bytes.extend_from_slice(value.unwrap_or_default());
+/// Takes bytes and the length before them; `Some(None)` for null, whose length is -1.
+#[inline]
+fn taken<'r>(rest: &mut &'r [u8]) -> Option<Option<&'r [u8]>> {
+    let length = varint(rest)?;
+    if length == -1 {
+        return Some(None);
+    }
+    let (bytes, behind) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+    *rest = behind;
+    Some(Some(bytes))
+}
+
+/// Takes a number as Protocol Buffers write a signed one: seven bits a byte, the lowest first, zigzag.
+#[inline]
+fn varint(rest: &mut &[u8]) -> Option<i64> {
+    match *rest {
+        // Nearly all are short.
+        [byte @ ..0x80, behind @ ..] => {
+            *rest = behind;
+            Some(signed(u64::from(*byte)))
+        }
+        _ => long_varint(rest),
+    }
+}
+
+fn long_varint(rest: &mut &[u8]) -> Option<i64> {
+    let mut zigzag = 0;
+    for shift in (0..i64::BITS).step_by(7) {
+        let (byte, behind) = rest.split_first()?;
+        *rest = behind;
+        zigzag |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(signed(zigzag));
+        }
+    }
+    None
+}
+
+fn signed(zigzag: u64) -> i64 {
+    (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed()
+}
+
+/// Writes headers as a broker does.
+#[cfg(test)]
+fn put_headers<'h>(bytes: &mut Vec<u8>, headers: impl ExactSizeIterator<Item = (&'h [u8], Option<&'h [u8]>)>) {
+    let number = |bytes: &mut Vec<u8>, number: i64| {
+        let mut zigzag = ((number << 1) ^ (number >> 63)).cast_unsigned();
+        while zigzag >= 0x80 {
+            bytes.push(zigzag as u8 | 0x80);
+            zigzag >>= 7;
+        }
+        bytes.push(zigzag as u8);
+    };
+    number(bytes, headers.len() as i64);
+    for (name, value) in headers {
+        for part in [Some(name), value] {
+            number(bytes, part.map_or(-1, |part| part.len() as i64));
+            bytes.extend_from_slice(part.unwrap_or_default());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -253,9 +311,7 @@ impl Copier {
     /// Adds a message that never was on a broker.
     fn make(&mut self, offset: i64, written_ms: i64, headers: &[(&str, Option<&[u8]>)], key: &[u8]) {
         let begin = self.bytes.len();
-        for (name, value) in headers {
-            put_header(&mut self.bytes, name.as_bytes(), *value);
-        }
+        put_headers(&mut self.bytes, headers.iter().map(|(name, value)| (name.as_bytes(), *value)));
         let key_at = self.bytes.len();
         self.bytes.extend_from_slice(key);
         self.parts.push(Part {
@@ -265,7 +321,6 @@ impl Copier {
             at: [begin, key_at, self.bytes.len(), self.bytes.len()],
             has_key: true,
             has_value: false,
-            has_headers: true,
         });
     }
 }
@@ -283,7 +338,65 @@ impl Record {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
+    use rdkafka::consumer::{BaseConsumer, Consumer as _};
+    use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+    use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
     use super::*;
+
+    #[test]
+    fn headers_are_those_that_librdkafka_unpacks() {
+        let producer: BaseProducer = ClientConfig::new().set("test.mock.num.brokers", "1").create().unwrap();
+        let brokers = producer.client().mock_cluster().unwrap().bootstrap_servers();
+        let (long, longer) = ("n".repeat(100), vec![7; 10_000]);
+        let put: [(&str, Option<&[u8]>); 6] = [
+            ("ce_id", Some(b"7")),
+            ("null", None),
+            ("empty", Some(b"")),
+            (&long, Some(&longer)),
+            ("ce_id", Some(b"twice")),
+            ("not text", Some(&[0, 0xff])),
+        ];
+        let headers = put
+            .iter()
+            .fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: *value }));
+        let record = || BaseRecord::<[u8], [u8]>::to("t").partition(0).payload(b"value");
+        producer.send(record().headers(headers)).map_err(|(e, _)| e).unwrap();
+        producer.send(record().key(b"")).map_err(|(e, _)| e).unwrap();
+        producer.flush(Duration::from_secs(20)).unwrap();
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", brokers).set("group.id", "t");
+        let consumer: BaseConsumer = config.create().unwrap();
+        let mut from = TopicPartitionList::new();
+        from.add_partition_offset("t", 0, Offset::Beginning).unwrap();
+        consumer.assign(&from).unwrap();
+        let (deadline, mut read) = (Instant::now() + Duration::from_secs(20), Vec::new());
+        while read.len() < 2 {
+            assert!(Instant::now() < deadline, "{} messages came", read.len());
+            let Some(message) = consumer.poll(Duration::from_millis(100)) else {
+                continue;
+            };
+            let message = message.unwrap();
+            let record = Record::alone(sys::Message::of(&message)).unwrap();
+            let place = |key: Option<&[u8]>, value: Option<&[u8]>| (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
+            assert_eq!(place(record.key(), record.value()), place(message.key(), message.payload()));
+            assert_eq!(record.timestamp(), message.timestamp());
+            let theirs = message.headers().map(|headers| {
+                let all = headers.iter().map(|h| (h.key.as_bytes().to_vec(), h.value.map(<[u8]>::to_vec)));
+                all.collect::<Vec<_>>()
+            });
+            let ours = record.headers().map(|headers| {
+                let all = headers.map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec)));
+                all.collect::<Vec<_>>()
+            });
+            assert_eq!(ours, theirs);
+            read.push(ours.map(|all| all.len()));
+        }
+        assert_eq!(read, [Some(put.len()), None]);
+    }
 
     #[test]
     fn a_message_that_has_to_wait_keeps_nothing_but_itself() {
@@ -313,18 +426,26 @@ mod tests {
 
     #[test]
     fn headers_are_read_as_they_were_put_the_empty_and_the_null_ones_too() {
-        let mut bytes = Vec::new();
-        let put: [(&[u8], Option<&[u8]>); 5] = [
+        let long = [7; 1000];
+        let put: [(&[u8], Option<&[u8]>); 6] = [
             (b"ce_id", Some(b"7")),
             (b"", Some(b"nameless")),
             (b"null", None),
             (b"empty", Some(b"")),
+            (b"long", Some(&long)),
             (b"ce_id", Some(b"twice")),
         ];
-        for (name, value) in put {
-            put_header(&mut bytes, name, value);
+        let mut bytes = Vec::new();
+        put_headers(&mut bytes, put.iter().copied());
+        let read = RecordHeaders::new(&bytes).unwrap();
+        assert_eq!(read.collect::<Vec<_>>(), put);
+        for cut in 1..bytes.len() {
+            let read: Vec<_> = RecordHeaders::new(&bytes[..cut]).unwrap().collect();
+            assert!(read.len() < put.len(), "cut off behind {cut} bytes");
+            assert_eq!(read, put[..read.len()]);
         }
-        let headers = RecordHeaders(&bytes);
-        assert_eq!(headers.collect::<Vec<_>>(), put);
+        assert!(RecordHeaders::new(&[]).is_none(), "as a message of an old format has them");
+        assert!(RecordHeaders::new(&[0]).is_none());
+        assert!(RecordHeaders::new(&[0xff; 12]).is_none(), "a number without an end");
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
@@ -15,20 +15,48 @@ use tracing_subscriber::registry::LookupSpan;
 /// Names and values.
 pub type Fields = Vec<(&'static str, String)>;
 
-/// What makes the fields when a line is written.
-pub type Subject = Arc<dyn Fn() -> Fields + Send + Sync>;
-
-tokio::task_local! {
-    static ABOUT: Subject;
+/// Something that lines can be about.
+pub trait Describe: Send + 'static {
+    fn fields(&self) -> Fields;
 }
 
-/// Runs `work`; each line that it logs carries these fields, in JSON as the object `span`.
-pub fn about<F: Future>(subject: Subject, work: F) -> impl Future<Output = F::Output> {
-    ABOUT.scope(subject, work)
+tokio::task_local! {
+    static ABOUT: Arc<dyn Now>;
+}
+
+/// What lines are about at the moment; it may change while the future runs that logs them.
+pub struct Subject<D>(Arc<Mutex<Option<D>>>);
+
+impl<D> Default for Subject<D> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<D: Describe> Subject<D> {
+    /// Lines are about this from now on, or about nothing.
+    pub fn is(&self, about: Option<D>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = about;
+    }
+
+    /// Runs `work`; each line that it logs carries the fields of what the subject is then, in JSON as the object `span`.
+    pub fn of<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F, D> {
+        ABOUT.scope(self.0.clone(), work)
+    }
+}
+
+trait Now: Send + Sync {
+    fn fields(&self) -> Option<Fields>;
+}
+
+impl<D: Describe> Now for Mutex<Option<D>> {
+    fn fields(&self) -> Option<Fields> {
+        self.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(D::fields)
+    }
 }
 
 fn fields() -> Option<Fields> {
-    ABOUT.try_with(|fields| fields()).ok()
+    ABOUT.try_with(|now| now.fields()).ok().flatten()
 }
 
 /// Adds the fields to a line of JSON.
@@ -101,30 +129,45 @@ mod tests {
         }
     }
 
+    struct Id(&'static str);
+
+    impl Describe for Id {
+        fn fields(&self) -> Fields {
+            vec![("trace_id", self.0.to_owned()), ("event.type", "a \"b\"".to_owned())]
+        }
+    }
+
     #[tokio::test]
-    async fn two_messages_that_are_handled_side_by_side_do_not_log_each_others_ids() {
+    async fn messages_that_are_handled_side_by_side_do_not_log_each_others_ids() {
         let lines = Lines::default();
         let out = lines.clone();
         let layer = tracing_subscriber::fmt::layer().json().flatten_event(true);
         let layer = layer.map_event_format(Json).with_writer(move || out.clone());
         let _here = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
-        let message = |id: &'static str| {
-            let subject = Arc::new(move || vec![("trace_id", id.to_owned()), ("event.type", "a \"b\"".to_owned())]);
-            about(subject, async move {
-                tracing::info!(id, "begun");
-                tokio::task::yield_now().await;
-                tracing::info!(id, "done");
+        let row = |ids: [&'static str; 2]| {
+            let subject = Arc::new(Subject::default());
+            let now = subject.clone();
+            subject.of(async move {
+                for id in ids {
+                    now.is(Some(Id(id)));
+                    tracing::info!(id, "begun");
+                    tokio::task::yield_now().await;
+                    tracing::info!(id, "done");
+                }
+                now.is(None);
+                tracing::info!("between two");
             })
         };
-        tokio::join!(message("one"), message("two"));
+        tokio::join!(row(["one", "two"]), row(["three", "four"]));
         tracing::info!("about nothing");
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-        assert_eq!(lines.len(), 5);
-        for line in &lines[..4] {
+        let (of_messages, of_none): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line.get("id").is_some());
+        assert_eq!((of_messages.len(), of_none.len()), (8, 3));
+        for line in of_messages {
             assert_eq!(line["id"], line["span"]["trace_id"], "{line}");
             assert_eq!(line["span"]["event.type"], "a \"b\"");
         }
-        assert!(lines[4].get("span").is_none(), "{}", lines[4]);
+        assert!(of_none.iter().all(|line| line.get("span").is_none()), "{of_none:?}");
     }
 }

@@ -1,0 +1,17 @@
+//! Compiles the one question to librdkafka for which it has no public function.
+
+use std::env;
+use std::error::Error;
+use std::path::Path;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=src/headers.c");
+    let root =
+        env::var("DEP_RDKAFKA_ROOT").map_err(|_| "librdkafka has to be built from source: leave its linking as Cargo.toml has it")?;
+    cc::Build::new()
+        .file("src/headers.c")
+        .include(Path::new(&root).join("src"))
+        .warnings(false)
+        .try_compile("bus_headers")?;
+    Ok(())
+}

@@ -1,7 +1,7 @@
 //! A message as the loop holds it, and how much it holds.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::message::Timestamp as KafkaTimestamp;
 
@@ -9,6 +9,8 @@ use crate::sys;
 
 /// Messages share memory until about so many bytes are full.
 const PIECE: usize = 8 * 1024;
+/// So many pieces are kept to be used again.
+const SPARE: usize = 32;
 
 /// How much the loop holds, so that the thread can stop fetching without asking.
 #[derive(Default)]
@@ -16,6 +18,15 @@ pub(crate) struct Weights {
     messages: AtomicUsize,
     bytes: AtomicUsize,
     paused: AtomicBool,
+    spare: Mutex<Vec<Memory>>,
+}
+
+/// What a [`Piece`] is made of. It is used again: between threads, memory of this size is dear to give back and to get.
+#[derive(Default)]
+struct Memory {
+    bytes: Vec<u8>,
+    /// Where each message lies in it: a message is moved often, and should be small.
+    parts: Vec<Part>,
 }
 
 impl Weights {
@@ -30,6 +41,26 @@ impl Weights {
 
     pub(super) fn set_paused(&self, paused: bool) {
         self.paused.store(paused, Ordering::Relaxed);
+    }
+
+    /// Memory that is empty, of a piece that was let go if there is any.
+    fn memory(&self) -> Memory {
+        self.spare().pop().unwrap_or_default()
+    }
+
+    fn keep(&self, mut memory: Memory) {
+        if memory.bytes.capacity() == PIECE {
+            memory.bytes.clear();
+            memory.parts.clear();
+            let mut spare = self.spare();
+            if spare.len() < SPARE {
+                spare.push(memory);
+            }
+        }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<Memory>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn above(&self, messages: usize, bytes: usize) -> bool {
@@ -51,15 +82,14 @@ struct Part {
 
 /// Memory that several messages share. It counts against the bound until the last of them is let go.
 struct Piece {
-    bytes: Vec<u8>,
-    /// Where each of them lies in it: a message is moved often, and should be small.
-    parts: Vec<Part>,
+    memory: Memory,
     weights: Arc<Weights>,
 }
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        self.weights.bytes.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+        self.weights.bytes.fetch_sub(self.memory.bytes.len(), Ordering::Relaxed);
+        self.weights.keep(std::mem::take(&mut self.memory));
     }
 }
 
@@ -68,16 +98,14 @@ impl Drop for Piece {
 /// a message that is slow keeps little besides itself.
 pub(super) struct Copier {
     weights: Arc<Weights>,
-    bytes: Vec<u8>,
-    parts: Vec<Part>,
+    memory: Memory,
 }
 
 impl Copier {
     pub fn new(weights: Arc<Weights>) -> Self {
         Self {
             weights,
-            bytes: Vec::new(),
-            parts: Vec::new(),
+            memory: Memory::default(),
         }
     }
 
@@ -86,55 +114,49 @@ impl Copier {
     pub fn add(&mut self, message: sys::Message<'_>, records: &mut Vec<Record>) -> usize {
         let (headers, key, value) = (message.headers(), message.key(), message.value());
         let length = headers.len() + key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
-        if self.bytes.len() + length > PIECE {
+        if self.memory.bytes.len() + length > PIECE {
             self.finish(records);
         }
-        if self.bytes.capacity() == 0 {
-            self.bytes.reserve(PIECE);
+        if self.memory.bytes.capacity() == 0 {
+            self.memory = self.weights.memory();
+            self.memory.bytes.reserve_exact(PIECE.max(length));
         }
-        let begin = self.bytes.len();
-        self.bytes.reserve_exact(length);
-        self.bytes.extend_from_slice(headers);
-        let key_at = self.bytes.len();
-        self.bytes.extend_from_slice(key.unwrap_or_default());
-        let value_at = self.bytes.len();
-        self.bytes.extend_from_slice(value.unwrap_or_default());
-        self.parts.push(Part {
+        let Memory { bytes, parts } = &mut self.memory;
+        let begin = bytes.len();
+        bytes.extend_from_slice(headers);
+        let key_at = bytes.len();
+        bytes.extend_from_slice(key.unwrap_or_default());
+        let value_at = bytes.len();
+        bytes.extend_from_slice(value.unwrap_or_default());
+        parts.push(Part {
             partition: message.partition(),
             offset: message.offset(),
             timestamp: message.timestamp(),
-            at: [begin, key_at, value_at, self.bytes.len()],
+            at: [begin, key_at, value_at, bytes.len()],
             has_key: key.is_some(),
             has_value: value.is_some(),
         });
-        let added = self.bytes.len() - begin;
         // The next one is likely to be as large.
-        if self.bytes.len() + added > PIECE {
+        if bytes.len() + length > PIECE {
             self.finish(records);
         }
-        added
+        length
     }
 
     /// Moves what has been copied to `records`.
     pub fn finish(&mut self, records: &mut Vec<Record>) {
-        if self.parts.is_empty() {
+        if self.memory.parts.is_empty() {
             return;
         }
-        let mut bytes = std::mem::take(&mut self.bytes);
-        if bytes.len() < bytes.capacity() / 2 {
-            bytes.shrink_to_fit();
+        let mut memory = std::mem::take(&mut self.memory);
+        if memory.bytes.len() < memory.bytes.capacity() / 2 {
+            memory.bytes.shrink_to_fit();
         }
-        // The next piece is likely to be like this one.
-        let next = Vec::with_capacity(self.parts.len());
-        let parts = std::mem::replace(&mut self.parts, next);
-        self.weights.messages.fetch_add(parts.len(), Ordering::Relaxed);
-        self.weights.bytes.fetch_add(bytes.len(), Ordering::Relaxed);
-        let messages = parts.len();
-        let piece = Arc::new(Piece {
-            bytes,
-            parts,
-            weights: self.weights.clone(),
-        });
+        let messages = memory.parts.len();
+        self.weights.messages.fetch_add(messages, Ordering::Relaxed);
+        self.weights.bytes.fetch_add(memory.bytes.len(), Ordering::Relaxed);
+        let weights = self.weights.clone();
+        let piece = Arc::new(Piece { memory, weights });
         records.extend((0..messages).map(|nth| Record { nth, piece: piece.clone() }));
     }
 }
@@ -160,25 +182,28 @@ impl Record {
     pub fn part_from_neighbours(&mut self) {
         let at = self.part().at;
         let [begin, .., end] = at;
-        let Some(own) = self.piece.bytes.get(begin..end) else { return };
-        if own.len() >= self.piece.bytes.len() / 2 {
+        let Some(own) = self.piece.memory.bytes.get(begin..end) else {
+            return;
+        };
+        if own.len() >= self.piece.memory.bytes.len() / 2 {
             return;
         }
         let part = Part {
             at: at.map(|at| at - begin),
             ..*self.part()
         };
-        let piece = Piece {
+        let memory = Memory {
             bytes: own.to_vec(),
             parts: vec![part],
-            weights: self.piece.weights.clone(),
         };
-        piece.weights.bytes.fetch_add(piece.bytes.len(), Ordering::Relaxed);
+        let weights = self.piece.weights.clone();
+        weights.bytes.fetch_add(memory.bytes.len(), Ordering::Relaxed);
+        let piece = Piece { memory, weights };
         (self.piece, self.nth) = (Arc::new(piece), 0);
     }
 
     fn part(&self) -> &Part {
-        &self.piece.parts[self.nth]
+        &self.piece.memory.parts[self.nth]
     }
 
     pub fn partition(&self) -> i32 {
@@ -207,7 +232,7 @@ impl Record {
     }
 
     fn lies(&self, n: usize) -> Option<&[u8]> {
-        self.piece.bytes.get(*self.part().at.get(n)?..*self.part().at.get(n + 1)?)
+        self.piece.memory.bytes.get(*self.part().at.get(n)?..*self.part().at.get(n + 1)?)
     }
 }
 
@@ -310,15 +335,16 @@ fn put_headers<'h>(bytes: &mut Vec<u8>, headers: impl ExactSizeIterator<Item = (
 impl Copier {
     /// Adds a message that never was on a broker.
     fn make(&mut self, offset: i64, written_ms: i64, headers: &[(&str, Option<&[u8]>)], key: &[u8]) {
-        let begin = self.bytes.len();
-        put_headers(&mut self.bytes, headers.iter().map(|(name, value)| (name.as_bytes(), *value)));
-        let key_at = self.bytes.len();
-        self.bytes.extend_from_slice(key);
-        self.parts.push(Part {
+        let Memory { bytes, parts } = &mut self.memory;
+        let begin = bytes.len();
+        put_headers(bytes, headers.iter().map(|(name, value)| (name.as_bytes(), *value)));
+        let key_at = bytes.len();
+        bytes.extend_from_slice(key);
+        parts.push(Part {
             partition: 0,
             offset,
             timestamp: KafkaTimestamp::CreateTime(written_ms),
-            at: [begin, key_at, self.bytes.len(), self.bytes.len()],
+            at: [begin, key_at, bytes.len(), bytes.len()],
             has_key: true,
             has_value: false,
         });

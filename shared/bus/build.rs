@@ -4,7 +4,10 @@ use std::env;
 use std::error::Error;
 use std::path::Path;
 
-#[expect(clippy::disallowed_methods, reason = "cargo tells a build script where librdkafka lies in no other way")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo tells a build script where librdkafka lies in no other way"
+)]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=src/headers.c");
     let root =
